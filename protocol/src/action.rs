@@ -1,0 +1,513 @@
+//! Plans: what an approval is bound to and what an agent executes.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{ActionId, HostId, Timestamp};
+
+/// How much an action may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RiskClass {
+    /// Observes.
+    R0,
+    /// Reversible and small.
+    R1,
+    /// Changes state or configuration.
+    R2,
+    /// Destructive, exposing or security-relevant.
+    R3,
+}
+
+impl RiskClass {
+    /// `R0` to `R3`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::R0 => "R0",
+            Self::R1 => "R1",
+            Self::R2 => "R2",
+            Self::R3 => "R3",
+        }
+    }
+}
+
+impl fmt::Display for RiskClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for RiskClass {
+    type Err = PlanError;
+
+    fn from_str(text: &str) -> Result<Self, PlanError> {
+        [Self::R0, Self::R1, Self::R2, Self::R3]
+            .into_iter()
+            .find(|class| class.as_str() == text)
+            .ok_or_else(|| PlanError::RiskClass(text.chars().take(64).collect()))
+    }
+}
+
+/// Kinds of action, by their name on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ActionKind {
+    /// Run a program.
+    #[serde(rename = "command.exec")]
+    CommandExec,
+    /// Start, stop or restart a service.
+    #[serde(rename = "service.control")]
+    ServiceControl,
+}
+
+impl ActionKind {
+    /// The name on the wire, also the method of the order.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CommandExec => "command.exec",
+            Self::ServiceControl => "service.control",
+        }
+    }
+}
+
+impl fmt::Display for ActionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is wrong with a plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The document is not a plan of version 1.
+    #[error("the plan is not a valid document: {0}")]
+    Document(#[source] serde_json::Error),
+    /// `params` do not fit `kind`.
+    #[error("the params do not fit {kind}: {source}")]
+    Params {
+        /// The plan's kind.
+        kind: ActionKind,
+        /// What serde said.
+        source: serde_json::Error,
+    },
+    /// A value out of its bounds.
+    #[error("{0}")]
+    Bounds(String),
+    /// `v` is not 1.
+    #[error("plan version {0} is not supported, only 1 is")]
+    Version(u32),
+    /// Not one of R0 to R3.
+    #[error("`{0}` is not a risk class; use R0, R1, R2 or R3")]
+    RiskClass(String),
+    /// Not a hash.
+    #[error("`{0}` is not a plan hash of 64 hexadecimal digits")]
+    Hash(String),
+}
+
+/// SHA-256 of a plan's exact bytes, in lowercase hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PlanHash(String);
+
+impl PlanHash {
+    /// The hash of a plan as stored and sent.
+    #[must_use]
+    pub fn of(plan: &str) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, plan.as_bytes());
+        Self(hex(digest.as_ref()))
+    }
+
+    /// 64 hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Lowercase hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl fmt::Display for PlanHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<PlanHash> for String {
+    fn from(hash: PlanHash) -> Self {
+        hash.0
+    }
+}
+
+impl TryFrom<String> for PlanHash {
+    type Error = PlanError;
+
+    fn try_from(text: String) -> Result<Self, PlanError> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() == 64 && text.bytes().all(hex) {
+            Ok(Self(text))
+        } else {
+            Err(PlanError::Hash(text.chars().take(80).collect()))
+        }
+    }
+}
+
+/// The document an approval is bound to. The coordinator writes its bytes
+/// once; from then on everyone passes the same bytes on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Version of this document: 1.
+    pub v: u32,
+    /// The action.
+    pub action_id: ActionId,
+    /// The one host that may execute it.
+    pub host_id: HostId,
+    /// What kind of step it is.
+    pub kind: ActionKind,
+    /// Parameters of the kind, see [`Effect`].
+    pub params: Value,
+    /// What the approver saw; null where nothing was looked at.
+    pub pre_state: Value,
+    /// Class at which it was planned.
+    pub risk_class: RiskClass,
+    /// Who asked for it: an operator or a persona.
+    pub requested_by: String,
+    /// When it was written.
+    pub issued_at: Timestamp,
+    /// From then on no agent accepts it.
+    pub expires_at: Timestamp,
+}
+
+impl Plan {
+    /// Reads a plan from its exact bytes.
+    ///
+    /// # Errors
+    /// The document, its version, or its params are not valid.
+    pub fn parse(text: &str) -> Result<(Self, Effect), PlanError> {
+        let plan: Self = serde_json::from_str(text).map_err(PlanError::Document)?;
+        if plan.v != 1 {
+            return Err(PlanError::Version(plan.v));
+        }
+        let effect = Effect::parse(plan.kind, &plan.params)?;
+        Ok((plan, effect))
+    }
+
+    /// The exact bytes, written once.
+    ///
+    /// # Errors
+    /// Never for a plan whose params came from JSON.
+    pub fn to_text(&self) -> Result<String, PlanError> {
+        serde_json::to_string(self).map_err(PlanError::Document)
+    }
+}
+
+/// The typed parameters of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// `command.exec`.
+    CommandExec(CommandExec),
+    /// `service.control`.
+    ServiceControl(ServiceControl),
+}
+
+impl Effect {
+    /// Reads the parameters of `kind`.
+    ///
+    /// # Errors
+    /// A field is missing, unknown, of the wrong type or out of its bounds.
+    pub fn parse(kind: ActionKind, params: &Value) -> Result<Self, PlanError> {
+        let wrong = |source| PlanError::Params { kind, source };
+        let effect = match kind {
+            ActionKind::CommandExec => Self::CommandExec(CommandExec::deserialize(params).map_err(wrong)?),
+            ActionKind::ServiceControl => Self::ServiceControl(ServiceControl::deserialize(params).map_err(wrong)?),
+        };
+        effect.check().map_err(PlanError::Bounds)?;
+        Ok(effect)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let timeout = self.timeout_ms();
+        if !(1..=MAX_TIMEOUT_MS).contains(&timeout) {
+            return Err(format!("the timeout of {timeout} ms is outside 1 to {MAX_TIMEOUT_MS} ms"));
+        }
+        let texts: Vec<&str> = match self {
+            Self::CommandExec(exec) => {
+                if exec.command.is_empty() {
+                    return Err("the command is empty".to_owned());
+                }
+                if exec.cwd.as_deref().is_some_and(|cwd| !cwd.starts_with('/')) {
+                    return Err("cwd must be an absolute path".to_owned());
+                }
+                std::iter::once(&exec.command).chain(&exec.args).chain(&exec.cwd).map(String::as_str).collect()
+            }
+            Self::ServiceControl(control) => {
+                if control.service.is_empty() {
+                    return Err("the service is empty".to_owned());
+                }
+                vec![&control.service]
+            }
+        };
+        if texts.iter().any(|text| text.contains('\0')) {
+            return Err("a NUL byte cannot be part of an argument".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The class a kind has by default; a policy may raise it, never lower it.
+    #[must_use]
+    pub const fn default_class(&self) -> RiskClass {
+        match self {
+            Self::CommandExec(_) | Self::ServiceControl(ServiceControl { verb: ServiceVerb::Stop, .. }) => {
+                RiskClass::R2
+            }
+            Self::ServiceControl(_) => RiskClass::R1,
+        }
+    }
+
+    /// Time limit in ms.
+    #[must_use]
+    pub const fn timeout_ms(&self) -> u64 {
+        match self {
+            Self::CommandExec(exec) => exec.timeout,
+            Self::ServiceControl(control) => control.timeout,
+        }
+    }
+}
+
+/// Longest time limit of an action: one hour.
+pub const MAX_TIMEOUT_MS: u64 = 3_600_000;
+/// Time limit where none is given: one minute.
+pub const DEFAULT_TIMEOUT_MS: u64 = 60_000;
+
+const fn default_timeout() -> u64 {
+    DEFAULT_TIMEOUT_MS
+}
+
+/// Runs a program: an argument vector, never a shell line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandExec {
+    /// Program: an absolute path, or a name resolved in a fixed PATH.
+    pub command: String,
+    /// Arguments, passed as they are.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Working directory; `/` when absent.
+    #[serde(default)]
+    pub cwd: Option<String>,
+    /// Time limit in ms.
+    #[serde(default = "default_timeout")]
+    pub timeout: u64,
+}
+
+/// What to do with a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceVerb {
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Stop and start it.
+    Restart,
+}
+
+impl ServiceVerb {
+    /// The word on the wire and in a policy.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// Controls a service that the host's policy lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceControl {
+    /// Name in the host's policy.
+    pub service: String,
+    /// What to do.
+    pub verb: ServiceVerb,
+    /// Time limit in ms.
+    #[serde(default = "default_timeout")]
+    pub timeout: u64,
+}
+
+/// How an action ended on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinalState {
+    /// It ran and succeeded.
+    Done,
+    /// It ran and failed.
+    Failed,
+    /// Its time limit passed and its process group was killed.
+    TimedOut,
+    /// A person cancelled it.
+    Cancelled,
+    /// The host would not run it; it had no effect.
+    Refused,
+    /// It began and nobody knows how it ended; it is never run again by itself.
+    Interrupted,
+}
+
+impl FinalState {
+    /// The word on the wire and in the store.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::Refused => "refused",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Stable reasons for which a host refuses or ends an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasonCode {
+    /// The host has no policy file, so it allows no effect.
+    NoPolicy,
+    /// The policy says `read_only`.
+    ReadOnly,
+    /// The policy does not list this command, service or verb.
+    NotAllowed,
+    /// The host's policy puts it above what was approved or may go unsigned.
+    SignatureRequired,
+    /// The order's time has passed.
+    Expired,
+    /// The plan is for another host or names another action.
+    WrongTarget,
+    /// The id was seen before with another plan.
+    PlanMismatch,
+    /// The host is not in the state that the approver saw.
+    PreStateChanged,
+    /// The plan is not valid.
+    InvalidPlan,
+    /// A cancel came before the order.
+    Cancelled,
+    /// The agent ended while it ran.
+    AgentRestarted,
+    /// The program could not be started.
+    SpawnFailed,
+    /// Another effect runs on this host.
+    Busy,
+    /// The agent could not write its journal.
+    JournalFailed,
+    /// The agent's journal changed or went backward, as after a restored snapshot.
+    JournalChanged,
+    /// The host was gone for too long, or its identity was revoked.
+    HostLost,
+}
+
+impl ReasonCode {
+    /// The word on the wire and in the store.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoPolicy => "no_policy",
+            Self::ReadOnly => "read_only",
+            Self::NotAllowed => "not_allowed",
+            Self::SignatureRequired => "signature_required",
+            Self::Expired => "expired",
+            Self::WrongTarget => "wrong_target",
+            Self::PlanMismatch => "plan_mismatch",
+            Self::PreStateChanged => "pre_state_changed",
+            Self::InvalidPlan => "invalid_plan",
+            Self::Cancelled => "cancelled",
+            Self::AgentRestarted => "agent_restarted",
+            Self::SpawnFailed => "spawn_failed",
+            Self::Busy => "busy",
+            Self::JournalFailed => "journal_failed",
+            Self::JournalChanged => "journal_changed",
+            Self::HostLost => "host_lost",
+        }
+    }
+}
+
+/// What a process left behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// Exit code; absent when a signal ended it.
+    pub exit_code: Option<i32>,
+    /// Standard output, invalid UTF-8 replaced.
+    pub stdout: String,
+    /// Standard error, invalid UTF-8 replaced.
+    pub stderr: String,
+    /// Whether output was cut at the limit.
+    pub truncated: bool,
+    /// From spawn to end, in ms.
+    pub duration_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_plan_survives_its_own_bytes_and_its_hash_follows_them() {
+        let plan = Plan {
+            v: 1,
+            action_id: ActionId::new(),
+            host_id: "vm112".parse().expect("valid"),
+            kind: ActionKind::ServiceControl,
+            params: json!({"service": "portal", "verb": "restart"}),
+            pre_state: Value::Null,
+            risk_class: RiskClass::R1,
+            requested_by: "A7".to_owned(),
+            issued_at: Timestamp::from_ms(0),
+            expires_at: Timestamp::from_ms(1),
+        };
+        let text = plan.to_text().expect("serializable");
+        let (read, effect) = Plan::parse(&text).expect("valid");
+        assert_eq!(read, plan);
+        assert_eq!(effect.default_class(), RiskClass::R1);
+        assert_ne!(PlanHash::of(&text), PlanHash::of(&format!("{text} ")));
+    }
+
+    #[test]
+    fn params_out_of_bounds_are_refused() {
+        let refuse = |kind, params| Effect::parse(kind, &params).expect_err("must be refused").to_string();
+        let exec = ActionKind::CommandExec;
+        assert!(refuse(exec, json!({"command": "", "args": []})).contains("empty"));
+        assert!(refuse(exec, json!({"command": "id", "timeout": 0})).contains("timeout"));
+        assert!(refuse(exec, json!({"command": "id", "cwd": "tmp"})).contains("absolute"));
+        assert!(refuse(exec, json!({"command": "a\u{0}b"})).contains("NUL"));
+        assert!(refuse(exec, json!({"command": "id", "shell": true})).contains("unknown field"));
+        assert!(
+            refuse(ActionKind::ServiceControl, json!({"service": "x", "verb": "purge"})).contains("unknown variant")
+        );
+    }
+
+    #[test]
+    fn stopping_a_service_is_riskier_than_restarting_it() {
+        let class = |verb| {
+            Effect::parse(ActionKind::ServiceControl, &json!({"service": "x", "verb": verb}))
+                .expect("valid")
+                .default_class()
+        };
+        assert_eq!(class("stop"), RiskClass::R2);
+        assert_eq!(class("restart"), RiskClass::R1);
+    }
+}

@@ -1,0 +1,442 @@
+//! Frames of protocol v1: one JSON document per WebSocket message.
+//!
+//! A new variant needs a file in `fixtures/v1/`. `deny_unknown_fields` stands
+//! on each payload: on the enum it does not reach into newtype variants.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ActionId, HostId, JournalId, Language, PlanHash, RiskClass, SessionId, StreamId, Timestamp,
+    action::{FinalState, Outcome, ReasonCode},
+    report::CheckSpec,
+    telemetry::Telemetry,
+    version::VersionRange,
+};
+
+/// Frames an agent sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method")]
+pub enum FromAgent {
+    /// First frame of a connection.
+    #[serde(rename = "hello")]
+    Hello(Box<Hello>),
+    /// One batch.
+    #[serde(rename = "telemetry.push")]
+    TelemetryPush(TelemetryPush),
+    /// The order is in the journal and about to run.
+    #[serde(rename = "action.accepted")]
+    ActionAccepted(ActionAccepted),
+    /// The order ended; repeated after each hello until acknowledged.
+    #[serde(rename = "action.result")]
+    ActionResult(Box<ActionResult>),
+    /// The agent lives.
+    #[serde(rename = "heartbeat")]
+    Heartbeat(Heartbeat),
+    /// A frame could not be understood.
+    #[serde(rename = "error")]
+    Error(ErrorFrame),
+}
+
+/// Frames the coordinator sends. The answer to `hello` alone has no method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method")]
+pub enum ToAgent {
+    /// Every batch of the stream up to `seq` is committed.
+    #[serde(rename = "telemetry.ack")]
+    TelemetryAck(TelemetryAck),
+    /// Order of kind `command.exec`.
+    #[serde(rename = "command.exec")]
+    CommandExec(Order),
+    /// Order of kind `service.control`.
+    #[serde(rename = "service.control")]
+    ServiceControl(Order),
+    /// Stop the action, or never begin it.
+    #[serde(rename = "action.cancel")]
+    ActionCancel(ActionRef),
+    /// The result is committed; the agent need not repeat it.
+    #[serde(rename = "action.ack")]
+    ActionAck(ActionRef),
+    /// Replaces all assigned checks.
+    #[serde(rename = "checks.assign")]
+    ChecksAssign(ChecksAssign),
+    /// The coordinator lives.
+    #[serde(rename = "heartbeat")]
+    Heartbeat(Heartbeat),
+    /// A frame could not be understood or was refused.
+    #[serde(rename = "error")]
+    Error(ErrorFrame),
+}
+
+/// See [`FromAgent::Hello`]. Open: fields of a newer agent are ignored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The host's id or its enrolled name; must agree with the certificate.
+    pub agent_id: String,
+    /// Name the host gives itself.
+    pub name: String,
+    /// Version of the agent.
+    pub version: String,
+    /// Methods it takes.
+    pub capabilities: Vec<String>,
+    /// The host's clock.
+    pub timestamp: Timestamp,
+    /// Versions it speaks.
+    pub protocol: VersionRange,
+    /// State of its action journal.
+    pub journal: JournalHead,
+    /// Its spool's stream.
+    pub stream: StreamId,
+    /// Actions that began and have not ended.
+    #[serde(default)]
+    pub unfinished: Vec<ActionId>,
+    /// Highest class its policy runs without signatures; absent means R2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unsigned_class: Option<RiskClass>,
+    /// Whether a policy file allows any effect at all.
+    #[serde(default)]
+    pub effects_allowed: bool,
+}
+
+/// Where an agent's journal stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalHead {
+    /// Life of the journal.
+    pub id: JournalId,
+    /// Last sequence number written; 0 when empty.
+    pub seq: u64,
+}
+
+/// Answer to [`Hello`]; the first frame the coordinator sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HelloAnswer {
+    /// Whether the session is accepted.
+    pub ok: bool,
+    /// Limits.
+    pub policy: HelloPolicy,
+    /// Version both speak.
+    pub protocol: u32,
+    /// This connection, for logs on both sides.
+    pub session_id: SessionId,
+    /// Last committed `seq` of the stream; the agent continues above it.
+    pub committed_seq: u64,
+    /// Send a heartbeat after this many ms of silence, and expect one.
+    pub heartbeat_ms: u64,
+    /// The coordinator's clock.
+    pub timestamp: Timestamp,
+}
+
+/// Limits a coordinator sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloPolicy {
+    /// Time limits in ms.
+    pub timeouts: Timeouts,
+    /// Largest frame in bytes.
+    pub max_payload: u64,
+}
+
+/// Default time limits in ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// Of `command.exec`.
+    pub exec: u64,
+}
+
+/// See [`FromAgent::TelemetryPush`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryPush {
+    /// The stream `seq` counts in.
+    pub stream: StreamId,
+    /// Position in the stream, from 1 without holes but for announced gaps.
+    pub seq: u64,
+    /// When the batch was closed, by the host's clock.
+    pub ts: Timestamp,
+    /// The sections.
+    pub payload: Telemetry,
+}
+
+/// See [`FromAgent::ActionAccepted`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionAccepted {
+    /// The action.
+    pub action_id: ActionId,
+    /// The journal after `started` was committed.
+    pub journal: JournalHead,
+}
+
+/// See [`FromAgent::ActionResult`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionResult {
+    /// The action.
+    pub action_id: ActionId,
+    /// Hash of the plan the agent holds for it.
+    pub plan_hash: PlanHash,
+    /// How it ended.
+    pub state: FinalState,
+    /// Why, where the state alone does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ReasonCode>,
+    /// The reason in words for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Class by the host's policy, with [`ReasonCode::SignatureRequired`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required_class: Option<RiskClass>,
+    /// What the process left, where one ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// When it ended, by the host's clock.
+    pub ended_at: Timestamp,
+    /// The journal after the end was committed.
+    pub journal: JournalHead,
+}
+
+/// Sent both ways after `heartbeat_ms` without another frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// The sender's clock.
+    pub timestamp: Timestamp,
+}
+
+/// See [`ToAgent::TelemetryAck`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryAck {
+    /// The stream.
+    pub stream: StreamId,
+    /// Last committed sequence number.
+    pub seq: u64,
+}
+
+/// An order: the agent executes only from the bytes of `plan`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// The action; the plan names the same.
+    pub action_id: ActionId,
+    /// Exact bytes of a [`crate::Plan`].
+    pub plan: String,
+}
+
+/// Names an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionRef {
+    /// The action.
+    pub action_id: ActionId,
+}
+
+/// See [`ToAgent::ChecksAssign`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChecksAssign {
+    /// Digest of the assignment; the same version changes nothing.
+    pub version: String,
+    /// Language of the reports' texts.
+    #[serde(default)]
+    pub language: Language,
+    /// All checks of the host.
+    pub checks: Vec<CheckSpec>,
+}
+
+/// Says that a frame was not understood or not accepted; the connection lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorFrame {
+    /// Stable code.
+    pub code: ErrorCode,
+    /// One sentence.
+    pub message: String,
+    /// The action of the refused frame, if it named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action_id: Option<ActionId>,
+}
+
+/// Stable codes of [`ErrorFrame`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// Not one JSON document.
+    NotJson,
+    /// The method is not known in the agreed version.
+    UnknownMethod,
+    /// A field is missing, unknown or of the wrong type.
+    InvalidFrame,
+    /// The frame does not fit the state of the session.
+    Unexpected,
+    /// `agent_id` is not the host of the certificate.
+    WrongIdentity,
+    /// No common version.
+    UnsupportedVersion,
+    /// A sequence number was skipped without a gap.
+    SeqGap,
+    /// The store could not take it; send it again after a reconnect.
+    Unavailable,
+}
+
+/// Why a frame could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct FrameError {
+    /// What to answer.
+    pub code: ErrorCode,
+    /// One sentence.
+    pub message: String,
+    /// The method, if it could be read.
+    pub method: Option<String>,
+    /// The action, if it could be read.
+    pub action_id: Option<ActionId>,
+}
+
+impl From<FrameError> for ErrorFrame {
+    fn from(error: FrameError) -> Self {
+        Self { code: error.code, message: error.message, action_id: error.action_id }
+    }
+}
+
+#[derive(Deserialize)]
+struct Peek<'a> {
+    #[serde(borrow, default)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    action_id: Option<Cow<'a, str>>,
+}
+
+const FROM_AGENT: &[&str] = &["hello", "telemetry.push", "action.accepted", "action.result", "heartbeat", "error"];
+const TO_AGENT: &[&str] = &[
+    "telemetry.ack",
+    "command.exec",
+    "service.control",
+    "action.cancel",
+    "action.ack",
+    "checks.assign",
+    "heartbeat",
+    "error",
+];
+
+fn explain(text: &str, known: &[&str], error: &serde_json::Error) -> FrameError {
+    let Ok(peek) = serde_json::from_str::<Peek<'_>>(text) else {
+        return FrameError {
+            code: if error.is_data() { ErrorCode::InvalidFrame } else { ErrorCode::NotJson },
+            message: format!("the frame is not one JSON object with a text `method`: {error}"),
+            method: None,
+            action_id: None,
+        };
+    };
+    let method = peek.method.map(|method| method.chars().take(64).collect::<String>());
+    let (code, message) = match &method {
+        None => (ErrorCode::InvalidFrame, "the frame has no `method`".to_owned()),
+        Some(name) if !known.contains(&name.as_str()) => {
+            (ErrorCode::UnknownMethod, format!("the method `{name}` is not known in protocol version 1"))
+        }
+        Some(name) => (ErrorCode::InvalidFrame, format!("the `{name}` frame is not valid: {error}")),
+    };
+    FrameError { code, message, method, action_id: peek.action_id.and_then(|id| id.parse().ok()) }
+}
+
+impl FromAgent {
+    /// Reads one frame.
+    ///
+    /// # Errors
+    /// What to answer, with the method and action if they could be read.
+    pub fn parse(text: &str) -> Result<Self, FrameError> {
+        serde_json::from_str(text).map_err(|error| explain(text, FROM_AGENT, &error))
+    }
+}
+
+impl ToAgent {
+    /// Reads one frame.
+    ///
+    /// # Errors
+    /// What to answer, with the method and action if they could be read.
+    pub fn parse(text: &str) -> Result<Self, FrameError> {
+        serde_json::from_str(text).map_err(|error| explain(text, TO_AGENT, &error))
+    }
+}
+
+/// A frame as text. Frames hold only what JSON can write, so this cannot fail.
+///
+/// # Panics
+/// Never for the types of this crate.
+#[must_use]
+pub fn encode<T: Serialize>(frame: &T) -> String {
+    serde_json::to_string(frame).unwrap_or_else(|error| unreachable!("a frame is always JSON: {error}"))
+}
+
+/// Body of `POST /southbound/v1/enroll`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolRequest {
+    /// Single-use enrolment token.
+    pub token: String,
+    /// Certificate request, PEM.
+    pub csr: String,
+}
+
+impl std::fmt::Debug for EnrolRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EnrolRequest").field("token", &"[redacted]").field("csr", &self.csr.len()).finish()
+    }
+}
+
+/// Answer to [`EnrolRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolAnswer {
+    /// The host's id.
+    pub host_id: HostId,
+    /// Its enrolled name.
+    pub name: String,
+    /// Leaf and issuing certificate, PEM.
+    pub cert: String,
+    /// Root certificate, PEM.
+    pub ca: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_frame_says_what_is_wrong_and_keeps_the_action_id() {
+        let id = "0198c7a2-5d3e-7c41-9a77-3f0c5d1e2b4a";
+        let code = |text: &str| ToAgent::parse(text).expect_err("must be refused");
+
+        assert_eq!(code("{").code, ErrorCode::NotJson);
+        assert_eq!(code("[]").code, ErrorCode::InvalidFrame);
+        assert_eq!(code("{}").code, ErrorCode::InvalidFrame);
+        assert_eq!(code(r#"{"method":"reboot.now"}"#).code, ErrorCode::UnknownMethod);
+        let unknown_field = code(&format!(r#"{{"method":"command.exec","action_id":"{id}","plan":"","sudo":true}}"#));
+        assert_eq!(unknown_field.code, ErrorCode::InvalidFrame);
+        assert!(unknown_field.message.contains("sudo"), "{}", unknown_field.message);
+        assert_eq!(unknown_field.action_id.map(|id| id.to_string()), Some(id.to_owned()));
+    }
+
+    #[test]
+    fn the_list_of_known_methods_is_the_list_of_variants() {
+        let message = serde_json::from_str::<FromAgent>(r#"{"method":"?"}"#).expect_err("unknown").to_string();
+        for method in FROM_AGENT {
+            assert!(message.contains(&format!("`{method}`")), "{method} is not in: {message}");
+        }
+        let message = serde_json::from_str::<ToAgent>(r#"{"method":"?"}"#).expect_err("unknown").to_string();
+        for method in TO_AGENT {
+            assert!(message.contains(&format!("`{method}`")), "{method} is not in: {message}");
+        }
+    }
+
+    #[test]
+    fn hello_and_telemetry_are_open_and_a_push_is_not() {
+        let push = |extra: &str, inner: &str| {
+            FromAgent::parse(&format!(
+                r#"{{"method":"telemetry.push","stream":"0198c7a2-5d3e-7c41-9a77-3f0c5d1e2b4a","seq":1,"ts":"2026-11-20T12:00:00Z","payload":{{{inner}}}{extra}}}"#
+            ))
+        };
+        assert!(push("", r#""kernel":"6.1""#).is_ok());
+        assert!(push(r#","urgent":true"#, "").is_err());
+    }
+}

@@ -1,0 +1,281 @@
+//! Checks and their outcomes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CheckId, Timestamp};
+
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Healthy.
+    Ok,
+    /// Beyond the warning threshold.
+    Warning,
+    /// Beyond the critical threshold, or failing.
+    Critical,
+    /// The check could not tell: never the same as healthy.
+    Unknown,
+}
+
+impl Status {
+    /// The word on the wire and in the store.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why a status is unknown, where the cause changes what Farol does about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownCause {
+    /// A variable, path permission or target is missing; opens no finding.
+    NotConfigured,
+}
+
+/// Outcome of one check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// Which check.
+    pub check: CheckId,
+    /// What it found.
+    pub status: Status,
+    /// Measured value in `unit`; absent is unknown, never 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Unit of `value`: `ms`, `%`, `count`, `load/core`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// What is so, in the operator's language.
+    pub text: String,
+    /// When the host observed it, by the host's clock.
+    pub observed_at: Timestamp,
+    /// Set only with [`Status::Unknown`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<UnknownCause>,
+}
+
+/// One check an agent or the coordinator runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckSpec {
+    /// Identity within the host.
+    pub id: CheckId,
+    /// Interval in ms.
+    pub every_ms: u64,
+    /// Time limit in ms.
+    pub timeout_ms: u64,
+    /// What to look at.
+    pub probe: Probe,
+}
+
+/// What a check looks at. Every probe is read-only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// A GET request. Value: response time in ms.
+    Http(HttpProbe),
+    /// A TCP connection. Value: connect time in ms.
+    Tcp(TcpProbe),
+    /// Used space of a mounted file system. Value: per cent.
+    Disk(DiskProbe),
+    /// Used memory. Value: per cent of the total that is not available.
+    Memory(Limits),
+    /// Load average of 5 minutes divided by the number of CPUs. Value: load/core.
+    Load(Limits),
+    /// Running processes of a name. Value: count.
+    Process(ProcessProbe),
+    /// One SELECT on an SQLite file. Value: the first column.
+    Sqlite(SqliteProbe),
+}
+
+impl Probe {
+    /// The key in `registry.yaml` and on the wire.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::Tcp(_) => "tcp",
+            Self::Disk(_) => "disk",
+            Self::Memory(_) => "memory",
+            Self::Load(_) => "load",
+            Self::Process(_) => "process",
+            Self::Sqlite(_) => "sqlite",
+        }
+    }
+}
+
+/// Which side of a threshold is bad.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Worse {
+    /// At or above the threshold is bad.
+    #[default]
+    Above,
+    /// At or below the threshold is bad.
+    Below,
+}
+
+/// Thresholds on a value, in the probe's unit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// From here on the report is a warning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<f64>,
+    /// From here on it is critical.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical: Option<f64>,
+    /// Which side is bad.
+    #[serde(default)]
+    pub worse: Worse,
+}
+
+impl Limits {
+    /// The status of `value`; a value that is not a number is unknown.
+    #[must_use]
+    pub fn judge(&self, value: f64) -> Status {
+        if value.is_nan() {
+            return Status::Unknown;
+        }
+        let beyond = |limit: Option<f64>| {
+            limit.is_some_and(|limit| match self.worse {
+                Worse::Above => value >= limit,
+                Worse::Below => value <= limit,
+            })
+        };
+        if beyond(self.critical) {
+            Status::Critical
+        } else if beyond(self.warning) {
+            Status::Warning
+        } else {
+            Status::Ok
+        }
+    }
+
+    /// Why the thresholds contradict each other, if they do.
+    #[must_use]
+    pub fn mistake(&self) -> Option<&'static str> {
+        let finite = |limit: Option<f64>| limit.is_none_or(f64::is_finite);
+        if !finite(self.warning) || !finite(self.critical) {
+            return Some("thresholds must be finite numbers");
+        }
+        match (self.warning, self.critical, self.worse) {
+            (Some(w), Some(c), Worse::Above) if w > c => {
+                Some("the warning threshold lies above the critical one (set `worse: below` if low values are bad)")
+            }
+            (Some(w), Some(c), Worse::Below) if w < c => {
+                Some("the warning threshold lies below the critical one although `worse` is `below`")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// See [`Probe::Http`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpProbe {
+    /// `http://` or `https://` address.
+    pub url: String,
+    /// Accepted status codes; empty means 200 to 299.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect: Vec<u16>,
+    /// Text the body must contain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// Thresholds on the response time in ms.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// See [`Probe::Tcp`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcpProbe {
+    /// `host:port`.
+    pub address: String,
+    /// Thresholds on the connect time in ms.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// See [`Probe::Disk`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskProbe {
+    /// Mount point.
+    pub mount: String,
+    /// Thresholds in per cent used.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// See [`Probe::Process`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessProbe {
+    /// Name of the executable, as `ps -o comm` shows it.
+    pub name: String,
+    /// Fewer than this many is critical.
+    #[serde(default = "one")]
+    pub min: u32,
+    /// More than this many is critical.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// See [`Probe::Sqlite`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqliteProbe {
+    /// Absolute path of the file; on an agent the policy's `paths.read` must cover it.
+    pub path: String,
+    /// One SELECT whose first row gives a number and, optionally, a text.
+    pub query: String,
+    /// Unit of the number.
+    #[serde(default = "count")]
+    pub unit: String,
+    /// Thresholds on the number.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+fn count() -> String {
+    "count".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_judge_on_the_bad_side_and_include_the_limit() {
+        let above = Limits { warning: Some(80.0), critical: Some(90.0), worse: Worse::Above };
+        assert_eq!(
+            [79.9, 80.0, 90.0, f64::NAN].map(|v| above.judge(v)),
+            [Status::Ok, Status::Warning, Status::Critical, Status::Unknown]
+        );
+        let below = Limits { warning: Some(3.0), critical: Some(1.0), worse: Worse::Below };
+        assert_eq!([4.0, 3.0, 0.0].map(|v| below.judge(v)), [Status::Ok, Status::Warning, Status::Critical]);
+    }
+
+    #[test]
+    fn contradicting_thresholds_are_named() {
+        assert!(Limits { warning: Some(90.0), critical: Some(80.0), worse: Worse::Above }.mistake().is_some());
+        assert!(Limits { warning: Some(1.0), critical: Some(3.0), worse: Worse::Below }.mistake().is_some());
+        assert!(Limits { warning: Some(f64::INFINITY), ..Limits::default() }.mistake().is_some());
+        assert!(Limits::default().mistake().is_none());
+    }
+}
