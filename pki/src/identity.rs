@@ -1,0 +1,89 @@
+//! Who a certificate belongs to: host id to URI name and back.
+
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+
+use crate::Error;
+use crate::encoding::{hex, sha256_hex};
+
+/// The only name a coordinator's certificate carries.
+pub const COORDINATOR_URI: &str = "spiffe://farol/coordinator";
+
+/// What a host's certificate says about it, after TLS has verified the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The host's id.
+    pub host_id: String,
+    /// SHA-256 of the public key (SubjectPublicKeyInfo), in hex: the pinned key.
+    pub key_sha256: String,
+    /// The certificate's serial number, in hex.
+    pub serial: String,
+    /// When the certificate ends.
+    pub not_after: OffsetDateTime,
+}
+
+impl PeerIdentity {
+    /// Reads the identity of a host. Whether the certificate is genuine is for
+    /// the TLS handshake to say.
+    pub fn from_certificate(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
+        let parsed = parse(certificate)?;
+        let host_id = only_uri(&parsed)
+            .and_then(|uri| uri.strip_prefix(HOST_URI))
+            .filter(|host_id| is_host_id(host_id))
+            .ok_or(Error::WrongName { expected: "spiffe://farol/host/HOST_ID" })?;
+        Ok(Self {
+            host_id: host_id.to_owned(),
+            key_sha256: sha256_hex(parsed.public_key().raw),
+            serial: hex(parsed.raw_serial()),
+            not_after: parsed.validity().not_after.to_datetime(),
+        })
+    }
+}
+
+/// Refuses a leaf that is not the coordinator's.
+///
+/// The key usage is asked for here as well because the chain verification lets
+/// a leaf without any extended key usage pass for every purpose.
+pub(crate) fn require_coordinator(certificate: &CertificateDer<'_>) -> Result<(), Error> {
+    let parsed = parse(certificate)?;
+    let serves = parsed.extended_key_usage().ok().flatten().is_some_and(|usage| usage.value.server_auth);
+    if serves && only_uri(&parsed) == Some(COORDINATOR_URI) {
+        return Ok(());
+    }
+    Err(Error::WrongName { expected: "spiffe://farol/coordinator with the usage serverAuth" })
+}
+
+pub(crate) fn host_uri(host_id: &str) -> Result<String, Error> {
+    if is_host_id(host_id) {
+        return Ok(format!("{HOST_URI}{host_id}"));
+    }
+    Err(Error::HostId { host_id: host_id.to_owned() })
+}
+
+pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+    let (rest, parsed) = x509_parser::parse_x509_certificate(certificate)
+        .map_err(|source| Error::CertificateUnreadable { source: source.into() })?;
+    if !rest.is_empty() {
+        return Err(Error::CertificateUnreadable { source: "bytes follow the certificate".into() });
+    }
+    Ok(parsed)
+}
+
+const HOST_URI: &str = "spiffe://farol/host/";
+
+/// The rules of a SPIFFE path segment, and a length that fits a file name.
+fn is_host_id(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && !matches!(text, "." | "..")
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+fn only_uri<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a str> {
+    let names = certificate.subject_alternative_name().ok().flatten()?;
+    match names.value.general_names.as_slice() {
+        [GeneralName::URI(uri)] => Some(uri),
+        _ => None,
+    }
+}

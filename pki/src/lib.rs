@@ -1,0 +1,42 @@
+//! Farol's private trust: the authority, the identities it issues, and the TLS
+//! configurations of both ends of the southbound connection.
+//!
+//! Root, issuing authority, leaves. A leaf says who it belongs to with exactly
+//! one URI name, and what it may do with exactly one extended key usage.
+//! Addresses never count. There is no revocation here: whether a host's key is
+//! still welcome is asked of the coordinator's live set after each handshake.
+
+mod authority;
+mod client;
+mod csr;
+mod encoding;
+mod error;
+pub mod files;
+mod identity;
+mod issue;
+mod key;
+mod server;
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+pub use authority::Authority;
+pub use client::{PinnedRoot, client_config, enrol_config};
+pub use error::Error;
+pub use identity::{COORDINATOR_URI, PeerIdentity};
+pub use issue::HostCertificate;
+pub use key::{HostKey, csr_for, new_host_key};
+pub use server::server_config;
+
+/// The one cryptographic provider Farol uses.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Makes [`provider`] the process default, for libraries that take no explicit
+/// provider. Calling it again changes nothing.
+pub fn install_default_provider() {
+    // An error only says that a default is set already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
