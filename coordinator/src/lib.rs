@@ -1,1 +1,176 @@
-//! Placeholder.
+//! The coordinator: takes what agents report, turns it into findings that
+//! people read, and hands approved actions to hosts.
+//!
+//! `docs/ARCHITECTURE.md` is the map of the modules and their invariants.
+
+pub mod action;
+pub mod advice;
+pub mod app;
+pub mod auth;
+pub mod checks;
+pub mod cli;
+pub mod config;
+pub mod correlate;
+pub mod error;
+pub mod events;
+pub mod fleet;
+pub mod http;
+pub mod inbox;
+pub mod jobs;
+pub mod metrics;
+pub mod notify;
+pub mod remediation;
+pub mod roster;
+pub mod store;
+pub mod text;
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+use farol_protocol::{Timestamp, registry::Registry};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    advice::{Ollama, OllamaConfig},
+    app::{App, Board, Shared, Wake},
+    checks::Schedule,
+    config::Config,
+    correlate::Rules,
+    error::{Error, Result},
+    fleet::Southbound,
+    notify::{MailConfig, Mailer},
+    store::{Store, hosts::HostKey},
+};
+
+/// Name of the setting that tells `farol host add` where agents connect.
+pub const SOUTHBOUND_URL: &str = "southbound_url";
+/// Telemetry that may wait for the writer.
+const BULK_QUEUE: usize = 4096;
+/// Commits that may wait for the correlator.
+const COMMITTED_QUEUE: usize = 256;
+
+/// Where a running coordinator listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// API.
+    pub http: SocketAddr,
+    /// Agents.
+    pub southbound: SocketAddr,
+}
+
+/// Runs a coordinator until `stop`. `ready` is told where it listens.
+///
+/// # Errors
+/// The configuration, the registry, the store or a port is not usable.
+pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop: CancellationToken) -> Result<()> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let registry = Registry::parse(&config::read(&config.registry)?, &environment)
+        .map_err(|mistake| Error::Document { path: config.registry.clone(), mistake })?;
+    let store = Store::open(&config.data_dir).await?;
+    let authority =
+        Arc::new(farol_pki::Authority::open_or_create(&config.data_dir.join("pki"), time::OffsetDateTime::now_utc())?);
+    let tls = farol_pki::server_config(&authority)?;
+
+    let http = listen(config.http_addr).await?;
+    let southbound = listen(config.southbound_addr).await?;
+    let addresses = Addresses { http: local(&http)?, southbound: local(&southbound)? };
+    if config.southbound_url.is_none() {
+        store.set_setting(SOUTHBOUND_URL, &southbound_url(addresses.southbound)).await?;
+    }
+
+    let now = Timestamp::now();
+    store.sync_hosts(&registry, now).await?;
+    let hosts: HashMap<String, HostKey> =
+        store.hosts().await?.into_iter().map(|host| (host.name, host.key)).collect();
+    let (bulk, bulk_queue) = mpsc::channel(BULK_QUEUE);
+    let (committed, committed_queue) = mpsc::channel(COMMITTED_QUEUE);
+    let (acknowledge, acknowledged) = mpsc::channel(16);
+    let writer = store.bulk_writer(committed).await?;
+    let app: App = Arc::new(Shared {
+        rules: Rules::new(&registry, &hosts),
+        schedule: Schedule::new(&registry, now, fastrand::f64),
+        llm: ollama(&config)?,
+        mailer: mailer(&config)?,
+        fleet: fleet::Fleet::default(),
+        board: Board::default(),
+        events: events::Events::default(),
+        metrics: metrics::Metrics::default(),
+        wake: Wake::default(),
+        bulk,
+        correlator: acknowledge,
+        started_at: now,
+        stop: stop.clone(),
+        hosts,
+        registry,
+        store,
+        config,
+    });
+    app.fleet.set_live(app.store.live_set().await?);
+    let correlator = jobs::correlator::Job::load(app.clone()).await?;
+
+    tracing::info!(http = %addresses.http, southbound = %addresses.southbound,
+        ca_fingerprint = authority.root_fingerprint(), "the coordinator listens");
+    if let Some(ready) = ready {
+        // Whoever asked may not wait any more.
+        let _gone = ready.send(addresses);
+    }
+
+    // What produces telemetry ends first, then the writer, then the correlator.
+    let producers = TaskTracker::new();
+    let drain = CancellationToken::new();
+    let writer = tokio::spawn(writer.run(bulk_queue, drain.clone()));
+    let correlator = tokio::spawn(correlator.run(committed_queue, acknowledged));
+    jobs::start(&app, &producers, &stop);
+    producers.spawn(checks::run(app.clone(), stop.clone()));
+    producers.spawn(fleet::serve(Southbound { app: app.clone(), authority, tls }, southbound, stop.clone()));
+    let served =
+        axum::serve(http, http::router(app.clone())).with_graceful_shutdown(stop.clone().cancelled_owned()).await;
+    stop.cancel();
+    producers.close();
+    producers.wait().await;
+    drain.cancel();
+    for (name, task) in [("writer", writer), ("correlator", correlator)] {
+        if let Err(error) = task.await {
+            tracing::error!("the {name} ended badly: {error}");
+        }
+    }
+    app.store.save_last_seen(&app.fleet.all_last_seen()).await?;
+    app.store.close().await;
+    tracing::info!("the coordinator has stopped");
+    served.map_err(|source| Error::Listen { address: addresses.http.to_string(), source })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address: address.to_string(), source })
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr> {
+    listener.local_addr().map_err(|source| Error::Listen { address: "a port".to_owned(), source })
+}
+
+/// Where agents are told to connect when nothing else is configured: the
+/// address itself, or this machine's name where it listens on all.
+fn southbound_url(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        let name = sysinfo::System::host_name().unwrap_or_else(|_| "localhost".to_owned());
+        format!("wss://{name}:{}", address.port())
+    } else {
+        format!("wss://{address}")
+    }
+}
+
+fn ollama(config: &Config) -> Result<Option<Ollama>> {
+    let Some(llm) = &config.llm else { return Ok(None) };
+    let config = OllamaConfig { base_url: llm.url.clone(), model: llm.model.clone(), timeout: llm.timeout };
+    Ollama::new(&config).map(Some).map_err(|error| Error::Config(format!("OLLAMA_BASE_URL: {error}")))
+}
+
+fn mailer(config: &Config) -> Result<Option<Mailer>> {
+    let Some(mail) = &config.mail else { return Ok(None) };
+    notify::check_address(&mail.to).map_err(|error| Error::Config(format!("DESK_ROOT_NOTIFY_EMAIL: {error}")))?;
+    let config = MailConfig { url: mail.url.clone(), from: mail.from.clone() };
+    Mailer::new(&config).map(Some).map_err(|error| Error::Config(format!("FAROL_SMTP_URL or FAROL_MAIL_FROM: {error}")))
+}

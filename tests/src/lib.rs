@@ -1,1 +1,14 @@
-//! Placeholder.
+//! A whole Farol for tests, demonstration and measurement: real processes over
+//! real TLS on loopback, with stand-ins only for what cannot be had.
+
+pub mod api;
+pub mod ollama;
+pub mod peer;
+pub mod process;
+pub mod site;
+pub mod smtp;
+pub mod wait;
+
+pub use api::Api;
+pub use site::{Agent, Site};
+pub use wait::wait_until;

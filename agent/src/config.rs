@@ -1,0 +1,190 @@
+//! The agent's settings: flag, then environment, then file, then default.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use farol_protocol::Language;
+use serde::Deserialize;
+use tracing::level_filters::LevelFilter;
+
+use crate::{Error, yaml};
+
+/// Where the state lives unless told otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/farol-agent";
+/// The host's policy unless told otherwise.
+pub const DEFAULT_POLICY: &str = "/etc/farol-agent/policy.yaml";
+/// Read when it exists and no other file is named.
+pub const DEFAULT_CONFIG: &str = "/etc/farol-agent/agent.yaml";
+
+const MIN_SPOOL_BYTES: u64 = 1 << 20;
+
+/// Settings of a running agent.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Identity, journal and spool.
+    pub state_dir: PathBuf,
+    /// The host's policy.
+    pub policy: PathBuf,
+    /// From one metrics batch to the next.
+    pub interval: Duration,
+    /// Bound of the spool's content.
+    pub spool_max_bytes: u64,
+    /// Language of reports; the coordinator's when absent.
+    pub language: Option<Language>,
+    /// What is logged.
+    pub log_level: LevelFilter,
+    /// Deliver one batch and end.
+    pub once: bool,
+}
+
+impl Config {
+    /// The defaults on a given state folder.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            policy: DEFAULT_POLICY.into(),
+            interval: Duration::from_secs(30),
+            spool_max_bytes: 64 << 20,
+            language: None,
+            log_level: LevelFilter::INFO,
+            once: false,
+        }
+    }
+
+    /// Puts the file and then the flags and environment over the defaults.
+    ///
+    /// # Errors
+    /// The file cannot be read or has a mistake, or a value is out of bounds.
+    pub fn load(state_dir: &Path, file: Option<&Path>, given: Settings) -> Result<Self, Error> {
+        let from_file = match file {
+            Some(path) => Settings::read(path)?.ok_or_else(|| missing(path))?,
+            None => Settings::read(Path::new(DEFAULT_CONFIG))?.unwrap_or_default(),
+        };
+        let mut config = Self::new(state_dir);
+        config.put(from_file, &|key| format!("`{key}` in the configuration file"))?;
+        config.put(given, &|key| format!("--{}", key.replace('_', "-")))?;
+        Ok(config)
+    }
+
+    fn put(&mut self, settings: Settings, name: &dyn Fn(&str) -> String) -> Result<(), Error> {
+        if let Some(text) = settings.interval {
+            self.interval = duration(&text).map_err(|why| Error::Usage(format!("{} {why}", name("interval"))))?;
+        }
+        if let Some(bytes) = settings.spool_max_bytes {
+            if bytes < MIN_SPOOL_BYTES {
+                return Err(Error::Usage(format!(
+                    "{} is {bytes}; use at least {MIN_SPOOL_BYTES} bytes",
+                    name("spool_max_bytes")
+                )));
+            }
+            self.spool_max_bytes = bytes;
+        }
+        if let Some(text) = settings.log_level {
+            self.log_level = text.parse().map_err(|_| {
+                Error::Usage(format!("{} is `{text}`; use off, error, warn, info, debug or trace", name("log_level")))
+            })?;
+        }
+        self.language = settings.language.or(self.language);
+        Ok(())
+    }
+}
+
+fn missing(path: &Path) -> Error {
+    Error::Usage(format!("the configuration file {} does not exist; check --config", path.display()))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let value =
+        humantime::parse_duration(text).map_err(|_| format!("is `{text}`; write a duration such as 30s or 5m"))?;
+    if (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("is `{text}`; use 1s to 1h"))
+    }
+}
+
+/// Settings as one source gives them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// See [`Config::interval`], as `30s`.
+    #[serde(default)]
+    pub interval: Option<String>,
+    /// See [`Config::spool_max_bytes`].
+    #[serde(default)]
+    pub spool_max_bytes: Option<u64>,
+    /// See [`Config::language`].
+    #[serde(default)]
+    pub language: Option<Language>,
+    /// See [`Config::log_level`].
+    #[serde(default)]
+    pub log_level: Option<String>,
+}
+
+impl Settings {
+    fn read(path: &Path) -> Result<Option<Self>, Error> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::Io { operation: "read", path: path.to_owned(), source }),
+        };
+        let content = |line: &str| !line.trim_start().is_empty() && !line.trim_start().starts_with('#');
+        if !text.lines().any(content) {
+            return Ok(Some(Self::default()));
+        }
+        yaml::parse(path, &text).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, given: Settings) -> Result<Config, Error> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("agent.yaml");
+        fs::write(&file, text).expect("writable");
+        Config::load(Path::new("/state"), Some(&file), given)
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let config = load("interval: 10s\nlanguage: en\n", Settings::default()).expect("valid");
+        assert_eq!((config.interval, config.language), (Duration::from_secs(10), Some(Language::En)));
+        assert_eq!(config.spool_max_bytes, 64 << 20);
+
+        let given = Settings { interval: Some("1m".to_owned()), ..Settings::default() };
+        assert_eq!(load("interval: 10s\n", given).expect("valid").interval, Duration::from_secs(60));
+        assert!(load("# nothing yet\n", Settings::default()).is_ok());
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named_with_its_place_and_the_nearest_key() {
+        let error = load("language: en\nintervall: 10s\n", Settings::default()).expect_err("refused");
+        assert_eq!(error.exit_code(), 2);
+        let sentence = error.sentence();
+        assert!(
+            sentence.contains("agent.yaml:2:1: `intervall` is not a known key; did you mean `interval`?"),
+            "{sentence}"
+        );
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused_with_what_to_write() {
+        for (text, part) in [
+            ("interval: 10ms\n", "use 1s to 1h"),
+            ("interval: often\n", "such as 30s"),
+            ("spool_max_bytes: 10\n", "at least"),
+            ("log_level: loud\n", "error, warn"),
+            ("language: de\n", "agent.yaml:1:11"),
+        ] {
+            let error = load(text, Settings::default()).expect_err("refused");
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.sentence().contains(part), "{text:?}: {}", error.sentence());
+        }
+    }
+}

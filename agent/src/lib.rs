@@ -1,0 +1,33 @@
+//! The agent of Farol: watches one host, keeps what it saw until the
+//! coordinator has it, and carries out what a person agreed to and the host's
+//! own policy allows.
+//!
+//! [`run`] is the daemon. [`probe`] stands alone, for the coordinator's own
+//! checks.
+
+mod agent;
+pub mod cli;
+pub mod config;
+pub mod endpoint;
+pub mod enrol;
+mod error;
+pub mod exec;
+pub mod journal;
+pub mod log;
+pub mod orders;
+pub mod policy;
+pub mod probe;
+pub mod schedule;
+pub mod session;
+pub mod socket;
+pub mod spool;
+pub mod state;
+#[cfg(test)]
+mod testing;
+mod text;
+mod tls;
+mod yaml;
+
+pub use agent::run;
+pub use config::Config;
+pub use error::Error;

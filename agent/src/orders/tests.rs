@@ -1,0 +1,381 @@
+use std::fs;
+
+use serde_json::json;
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::time::timeout;
+
+use super::*;
+use crate::{exec::Group, state::StateDir};
+
+const POLICY: &str = "\
+version: 1
+max_unsigned_class: R2
+commands:
+- {command: 'true', class: R1}
+- {command: sleep, args: ['*'], class: R1}
+- {command: echo, args: ['**'], class: R1}
+- {command: /no/such/program, class: R1}
+- {command: cat, class: R2}
+- {command: reboot, class: R3}
+services:
+- {name: fine, verbs: [restart, stop], class: R1, run: {restart: ['true'], stop: ['true'], status: ['true']}}
+- {name: down, verbs: [start], class: R1, run: {start: [echo, started], status: ['false']}}
+";
+
+struct Host {
+    folder: tempfile::TempDir,
+    orders: Orders,
+    ended: mpsc::UnboundedReceiver<EffectEnded>,
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+impl Host {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("policy.yaml"), POLICY).expect("writable");
+        Self::over(folder).await
+    }
+
+    async fn over(folder: tempfile::TempDir) -> Self {
+        let state = StateDir::new(folder.path());
+        let journal = Arc::new(Journal::open(&state.journal()).await.expect("opens"));
+        let (sender, ended) = mpsc::unbounded_channel();
+        let host_id = "vm112".parse().expect("valid");
+        let mut orders = Orders::new(host_id, folder.path().join("policy.yaml"), Arc::clone(&journal), sender);
+        orders.set_language(Language::En);
+        orders.recover(journal.unfinished().await.expect("read"));
+        Self { folder, orders, ended }
+    }
+
+    /// As after a crash: the journal stays, nothing else does.
+    async fn restart(self) -> Self {
+        Self::over(self.folder).await
+    }
+
+    async fn take(&mut self, plan: &Plan) -> FromAgent {
+        self.take_text(plan, plan.to_text().expect("JSON")).await
+    }
+
+    async fn take_text(&mut self, plan: &Plan, text: String) -> FromAgent {
+        self.orders.take(plan.kind, Order { action_id: plan.action_id, plan: text }, now()).await
+    }
+
+    async fn ended(&mut self) -> ActionResult {
+        let ended = timeout(Duration::from_secs(20), self.ended.recv()).await.expect("in time").expect("open");
+        assert!(ended.idle);
+        self.orders.on_idle();
+        ended.results.into_iter().next().expect("a result")
+    }
+
+    async fn run(&mut self, plan: &Plan) -> ActionResult {
+        assert!(matches!(self.take(plan).await, FromAgent::ActionAccepted(_)));
+        self.ended().await
+    }
+
+    async fn refused(&mut self, plan: &Plan) -> ReasonCode {
+        refusal(self.take(plan).await)
+    }
+
+    async fn sql(&self, sql: &'static str) {
+        let options = SqliteConnectOptions::new().filename(self.folder.path().join("journal.db"));
+        let mut other = SqliteConnection::connect_with(&options).await.expect("opens");
+        sqlx::raw_sql(sql).execute(&mut other).await.expect("runs");
+    }
+
+    async fn known(&self, plan: &Plan) -> Option<Known> {
+        self.orders.journal.find(plan.action_id).await.expect("read")
+    }
+}
+
+fn refusal(frame: FromAgent) -> ReasonCode {
+    let FromAgent::ActionResult(result) = frame else { panic!("not refused: {frame:?}") };
+    assert_eq!(result.state, FinalState::Refused);
+    assert!(result.detail.is_some_and(|detail| !detail.is_empty()));
+    result.reason.expect("a refusal has a reason")
+}
+
+fn plan(kind: ActionKind, params: Value) -> Plan {
+    Plan {
+        v: 1,
+        action_id: ActionId::new(),
+        host_id: "vm112".parse().expect("valid"),
+        kind,
+        params,
+        pre_state: Value::Null,
+        risk_class: RiskClass::R2,
+        requested_by: "ann".to_owned(),
+        issued_at: now(),
+        expires_at: now().plus(Duration::from_secs(600)),
+    }
+}
+
+fn exec(command: &str, args: &[&str]) -> Plan {
+    plan(ActionKind::CommandExec, json!({"command": command, "args": args, "timeout": 20_000}))
+}
+
+fn control(service: &str, verb: &str) -> Plan {
+    plan(ActionKind::ServiceControl, json!({"service": service, "verb": verb}))
+}
+
+#[tokio::test]
+async fn an_allowed_command_is_accepted_run_and_its_result_is_in_the_journal() {
+    let mut host = Host::new().await;
+    let plan = exec("echo", &["hello"]);
+    let result = host.run(&plan).await;
+    assert_eq!(result.state, FinalState::Done);
+    assert_eq!(result.plan_hash, PlanHash::of(&plan.to_text().expect("JSON")));
+    assert_eq!(result.outcome.as_ref().expect("it ran").stdout, "hello\n");
+    assert!(matches!(host.known(&plan).await, Some(Known::Ended(known)) if known.state == FinalState::Done));
+}
+
+#[tokio::test]
+async fn a_repeat_never_runs_again_and_gets_the_first_answer() {
+    let mut host = Host::new().await;
+    let file = host.folder.path().join("ran");
+    fs::write(
+        host.folder.path().join("policy.yaml"),
+        "version: 1\ncommands: [{command: sh, args: ['**'], class: R1}]\n",
+    )
+    .expect("writable");
+    let script = format!("echo x >> {}", file.display());
+    let plan = Plan { risk_class: RiskClass::R1, ..exec("sh", &["-c", &script]) };
+    let first = host.run(&plan).await;
+
+    let FromAgent::ActionResult(again) = host.take(&plan).await else { panic!("the result again") };
+    assert_eq!(*again, first);
+    let mut host = host.restart().await;
+    let FromAgent::ActionResult(again) = host.take(&plan).await else { panic!("the result again") };
+    assert_eq!(again.outcome, first.outcome);
+    assert_eq!(fs::read_to_string(file).expect("it ran"), "x\n");
+}
+
+#[tokio::test]
+async fn a_repeat_of_a_running_action_is_accepted_again_and_another_order_is_busy() {
+    let mut host = Host::new().await;
+    let plan = exec("sleep", &["300"]);
+    assert!(matches!(host.take(&plan).await, FromAgent::ActionAccepted(_)));
+    assert!(matches!(host.take(&plan).await, FromAgent::ActionAccepted(_)));
+
+    let other = exec("true", &[]);
+    assert_eq!(host.refused(&other).await, ReasonCode::Busy);
+    assert_eq!(host.known(&other).await, None);
+
+    host.orders.cancel(plan.action_id).await;
+    assert_eq!(host.ended().await.state, FinalState::Cancelled);
+    assert_eq!(host.run(&other).await.state, FinalState::Done);
+}
+
+#[tokio::test]
+async fn the_same_id_with_another_plan_is_refused_and_the_first_entry_stands() {
+    let mut host = Host::new().await;
+    let first = exec("true", &[]);
+    host.run(&first).await;
+    let second = Plan { action_id: first.action_id, ..exec("echo", &["other"]) };
+    assert_eq!(host.refused(&second).await, ReasonCode::PlanMismatch);
+    let FromAgent::ActionResult(again) = host.take(&first).await else { panic!("the result again") };
+    assert_eq!(again.state, FinalState::Done);
+}
+
+#[tokio::test]
+async fn a_cancel_that_comes_first_refuses_the_later_order_for_good() {
+    let host = Host::new().await;
+    let plan = exec("true", &[]);
+    host.orders.cancel(plan.action_id).await;
+    let mut host = host.restart().await;
+    assert_eq!(host.refused(&plan).await, ReasonCode::Cancelled);
+    assert_eq!(host.refused(&plan).await, ReasonCode::Cancelled);
+}
+
+#[tokio::test]
+async fn a_cancel_of_a_finished_action_changes_nothing() {
+    let mut host = Host::new().await;
+    let plan = exec("true", &[]);
+    host.run(&plan).await;
+    host.orders.cancel(plan.action_id).await;
+    assert!(matches!(host.known(&plan).await, Some(Known::Ended(known)) if known.state == FinalState::Done));
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_reason_and_is_remembered() {
+    let long = now().plus(Duration::from_secs(8 * 24 * 3600));
+    let cases = [
+        (Plan { host_id: "vm122".parse().expect("valid"), ..exec("true", &[]) }, ReasonCode::WrongTarget),
+        (Plan { expires_at: long, ..exec("true", &[]) }, ReasonCode::InvalidPlan),
+        (exec("", &[]), ReasonCode::InvalidPlan),
+        (
+            Plan { issued_at: now().plus_ms(-9000), expires_at: now().plus_ms(-1000), ..exec("true", &[]) },
+            ReasonCode::Expired,
+        ),
+        (exec("rm", &["-rf", "/"]), ReasonCode::NotAllowed),
+        (exec("true", &["extra"]), ReasonCode::NotAllowed),
+        (control("mysql", "restart"), ReasonCode::NotAllowed),
+        (control("fine", "start"), ReasonCode::NotAllowed),
+        (Plan { risk_class: RiskClass::R3, ..exec("true", &[]) }, ReasonCode::SignatureRequired),
+        (exec("reboot", &[]), ReasonCode::SignatureRequired),
+        (Plan { risk_class: RiskClass::R1, ..exec("cat", &[]) }, ReasonCode::SignatureRequired),
+        (Plan { pre_state: json!({"active": true}), ..exec("true", &[]) }, ReasonCode::PreStateChanged),
+    ];
+    let mut host = Host::new().await;
+    for (plan, reason) in cases {
+        assert_eq!(host.refused(&plan).await, reason, "{:?}", plan.params);
+        assert!(matches!(host.known(&plan).await, Some(Known::Ended(_))), "{reason:?} was not journalled");
+        assert_eq!(host.refused(&plan).await, reason, "a repeat got another answer");
+    }
+    assert!(!host.orders.is_busy());
+}
+
+#[tokio::test]
+async fn the_class_needed_is_told_with_signature_required() {
+    let mut host = Host::new().await;
+    for (plan, class) in
+        [(exec("reboot", &[]), RiskClass::R3), (Plan { risk_class: RiskClass::R1, ..exec("cat", &[]) }, RiskClass::R2)]
+    {
+        let FromAgent::ActionResult(result) = host.take(&plan).await else { panic!("refused") };
+        assert_eq!(result.required_class, Some(class));
+    }
+}
+
+#[tokio::test]
+async fn an_order_whose_frame_disagrees_with_its_plan_is_refused() {
+    let mut host = Host::new().await;
+    let plan = exec("true", &[]);
+    let text = plan.to_text().expect("JSON");
+    let other = Plan { action_id: ActionId::new(), ..plan.clone() };
+    assert_eq!(refusal(host.take_text(&other, text.clone()).await), ReasonCode::WrongTarget);
+    let order = Order { action_id: plan.action_id, plan: text };
+    assert_eq!(refusal(host.orders.take(ActionKind::ServiceControl, order, now()).await), ReasonCode::WrongTarget);
+    let broken = exec("true", &[]);
+    assert_eq!(refusal(host.take_text(&broken, "{}".to_owned()).await), ReasonCode::InvalidPlan);
+}
+
+#[tokio::test]
+async fn an_edit_of_the_policy_takes_effect_with_the_next_order() {
+    let mut host = Host::new().await;
+    let policy = host.folder.path().join("policy.yaml");
+    assert!(host.orders.readiness().effects_allowed);
+
+    fs::write(&policy, POLICY.replace("version: 1", "version: 1\nread_only: true")).expect("writable");
+    assert_eq!(host.refused(&exec("true", &[])).await, ReasonCode::ReadOnly);
+    fs::write(&policy, "version: 1\nrules: []\n").expect("writable");
+    let FromAgent::ActionResult(broken) = host.take(&exec("true", &[])).await else { panic!("refused") };
+    assert_eq!(broken.reason, Some(ReasonCode::NotAllowed));
+    assert!(broken.detail.is_some_and(|detail| detail.contains("policy.yaml:2:1")));
+    fs::remove_file(&policy).expect("removed");
+    assert_eq!(host.refused(&exec("true", &[])).await, ReasonCode::NoPolicy);
+    let nothing = Readiness { effects_allowed: false, max_unsigned_class: None };
+    assert_eq!(host.orders.readiness(), nothing);
+}
+
+#[tokio::test]
+async fn a_service_is_judged_by_its_status_after_the_verb() {
+    let mut host = Host::new().await;
+    assert_eq!(host.run(&control("fine", "restart")).await.state, FinalState::Done);
+
+    let down = host.run(&control("down", "start")).await;
+    assert_eq!(down.state, FinalState::Failed);
+    assert_eq!(down.detail.as_deref(), Some("the service `down` is not running after `start`"));
+    assert_eq!(down.outcome.expect("the verb ran").stdout, "started\n");
+
+    let stopped = host.run(&control("fine", "stop")).await;
+    assert_eq!(stopped.state, FinalState::Failed);
+    assert!(stopped.detail.is_some_and(|detail| detail.contains("still running")));
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_start_is_a_failure_with_its_reason() {
+    let mut host = Host::new().await;
+    let result = host.run(&exec("/no/such/program", &[])).await;
+    assert_eq!((result.state, result.reason), (FinalState::Failed, Some(ReasonCode::SpawnFailed)));
+}
+
+#[tokio::test]
+async fn a_time_limit_ends_the_action_as_timed_out() {
+    let mut host = Host::new().await;
+    let plan = plan(ActionKind::CommandExec, json!({"command": "sleep", "args": ["300"], "timeout": 100}));
+    let result = host.run(&plan).await;
+    assert_eq!(result.state, FinalState::TimedOut);
+    assert_eq!(result.outcome.expect("it ran").exit_code, None);
+}
+
+#[tokio::test]
+async fn nothing_runs_while_the_journal_cannot_be_written() {
+    let mut host = Host::new().await;
+    host.sql("create trigger full before insert on entry begin select raise(abort, 'disk full'); end").await;
+    let plan = exec("true", &[]);
+    assert_eq!(host.refused(&plan).await, ReasonCode::JournalFailed);
+    assert!(!host.orders.is_busy());
+    host.sql("drop trigger full").await;
+    assert_eq!(host.run(&plan).await.state, FinalState::Done);
+}
+
+#[tokio::test]
+async fn a_process_whose_group_cannot_be_journalled_is_killed() {
+    let mut host = Host::new().await;
+    host.sql("create trigger full before update of pgid on entry begin select raise(abort, 'disk full'); end").await;
+    let result = host.run(&exec("sleep", &["300"])).await;
+    assert_eq!((result.state, result.reason), (FinalState::Interrupted, Some(ReasonCode::JournalFailed)));
+}
+
+#[tokio::test]
+async fn a_survivor_is_killed_before_its_action_is_interrupted_and_another_begins() {
+    let host = Host::new().await;
+    let plan = exec("sleep", &["300"]);
+    let intent = Intent {
+        action_id: plan.action_id,
+        plan_hash: PlanHash::of(&plan.to_text().expect("JSON")),
+        kind: plan.kind.to_string(),
+        expires_at: plan.expires_at,
+    };
+    host.orders.journal.begin(&intent).await.expect("written");
+    let mut survivor = tokio::process::Command::new("sleep").arg("300").process_group(0).spawn().expect("starts");
+    let group = Group::of(survivor.id().expect("runs")).expect("a group");
+    host.orders.journal.record_group(plan.action_id, &group).await.expect("written");
+
+    let mut host = host.restart().await;
+    let other = exec("true", &[]);
+    assert_eq!(host.refused(&other).await, ReasonCode::Busy);
+    let result = host.ended().await;
+    assert_eq!((result.state, result.reason), (FinalState::Interrupted, Some(ReasonCode::AgentRestarted)));
+    assert!(!group.is_alive());
+    assert!(!survivor.wait().await.expect("reaped").success());
+    assert_eq!(host.run(&other).await.state, FinalState::Done);
+    let FromAgent::ActionResult(again) = host.take(&plan).await else { panic!("never run again") };
+    assert_eq!(again.state, FinalState::Interrupted);
+}
+
+#[tokio::test]
+async fn a_stranger_with_the_number_of_an_old_group_is_left_alone() {
+    let host = Host::new().await;
+    let plan = exec("sleep", &["300"]);
+    let intent = Intent {
+        action_id: plan.action_id,
+        plan_hash: PlanHash::of("x"),
+        kind: plan.kind.to_string(),
+        expires_at: plan.expires_at,
+    };
+    host.orders.journal.begin(&intent).await.expect("written");
+    let mut stranger =
+        tokio::process::Command::new("sleep").arg("300").process_group(0).kill_on_drop(true).spawn().expect("starts");
+    let group = Group::of(stranger.id().expect("runs")).expect("a group");
+    let old = Group { start: group.start - 1, ..group };
+    host.orders.journal.record_group(plan.action_id, &old).await.expect("written");
+
+    let mut host = host.restart().await;
+    assert_eq!(host.ended().await.state, FinalState::Interrupted);
+    assert!(stranger.try_wait().expect("asked").is_none(), "the stranger was killed");
+}
+
+#[tokio::test]
+async fn a_stop_of_the_agent_interrupts_the_effect_and_takes_no_other() {
+    let mut host = Host::new().await;
+    let plan = exec("sleep", &["300"]);
+    assert!(matches!(host.take(&plan).await, FromAgent::ActionAccepted(_)));
+    host.orders.stop_taking();
+    host.orders.abort();
+    let result = host.ended().await;
+    assert_eq!((result.state, result.reason), (FinalState::Interrupted, Some(ReasonCode::AgentRestarted)));
+    assert_eq!(host.refused(&exec("true", &[])).await, ReasonCode::Busy);
+}

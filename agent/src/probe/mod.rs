@@ -1,0 +1,212 @@
+//! Probes: what a check looks at. Every probe only reads, ends within its time
+//! limit, and says in the operator's language what it saw. "It is broken" and
+//! "I could not tell" are never the same status.
+//!
+//! The coordinator uses this module too, for the checks it runs itself.
+
+mod disk;
+mod http;
+mod load;
+mod memory;
+pub mod metrics;
+mod process;
+mod sqlite;
+mod tcp;
+mod text;
+
+use std::{
+    path::PathBuf,
+    sync::{OnceLock, PoisonError, RwLock},
+    time::Duration,
+};
+
+use farol_protocol::{
+    Language, Report, Status, Timestamp,
+    report::{CheckSpec, Limits, Probe, UnknownCause, Worse},
+};
+use tokio::{task::spawn_blocking, time::timeout};
+
+use self::text::Text;
+use crate::text::{cut, number};
+
+/// Longest text of a report, in characters.
+const MAX_TEXT: usize = 400;
+/// Bounds of a check's own time limit.
+const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 10..=300_000;
+
+/// Which paths a probe may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathAccess {
+    /// Any, where the assignment is the operator's own configuration.
+    All,
+    /// What lies at or below these.
+    Only(Vec<PathBuf>),
+    /// None, since the host has no policy.
+    NoPolicy,
+}
+
+/// Runs checks. Cheap to keep; the HTTP client is built on first use.
+pub struct Prober {
+    settings: RwLock<(Language, PathAccess)>,
+    http: OnceLock<Result<reqwest::Client, String>>,
+}
+
+impl Prober {
+    /// Runs nothing yet.
+    #[must_use]
+    pub const fn new(language: Language, access: PathAccess) -> Self {
+        Self { settings: RwLock::new((language, access)), http: OnceLock::new() }
+    }
+
+    /// Changes the language of later reports.
+    pub fn set_language(&self, language: Language) {
+        self.settings.write().unwrap_or_else(PoisonError::into_inner).0 = language;
+    }
+
+    /// Changes the paths that later checks may read.
+    pub fn set_access(&self, access: PathAccess) {
+        self.settings.write().unwrap_or_else(PoisonError::into_inner).1 = access;
+    }
+
+    /// Runs one check now. `now` becomes the report's observed time.
+    pub async fn run(&self, spec: &CheckSpec, now: Timestamp) -> Report {
+        let (language, access) = self.settings.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let probing = Probing {
+            language,
+            limit: Duration::from_millis(spec.timeout_ms.clamp(*TIMEOUT_MS.start(), *TIMEOUT_MS.end())),
+        };
+        let seen = match limits(&spec.probe).and_then(Limits::mistake) {
+            Some(why) => probing.not_configured(Text::BadLimits, &[("why", why)]),
+            None => match &spec.probe {
+                Probe::Http(probe) => http::run(self, probing, probe).await,
+                Probe::Tcp(probe) => tcp::run(probing, probe).await,
+                Probe::Disk(probe) => disk::run(probing, probe).await,
+                Probe::Memory(limits) => memory::run(probing, limits).await,
+                Probe::Load(limits) => load::run(probing, limits).await,
+                Probe::Process(probe) => process::run(probing, probe).await,
+                Probe::Sqlite(probe) => sqlite::run(probing, &access, probe).await,
+            },
+        };
+        Report {
+            check: spec.id.clone(),
+            status: seen.status,
+            value: seen.value.filter(|value| value.is_finite()),
+            unit: seen.value.and(seen.unit),
+            text: cut(&seen.text, MAX_TEXT),
+            observed_at: now,
+            cause: seen.cause,
+        }
+    }
+}
+
+const fn limits(probe: &Probe) -> Option<&Limits> {
+    match probe {
+        Probe::Http(http::HttpProbe { limits, .. })
+        | Probe::Tcp(tcp::TcpProbe { limits, .. })
+        | Probe::Disk(disk::DiskProbe { limits, .. })
+        | Probe::Sqlite(sqlite::SqliteProbe { limits, .. })
+        | Probe::Memory(limits)
+        | Probe::Load(limits) => Some(limits),
+        Probe::Process(_) => None,
+    }
+}
+
+/// What one run of a probe saw.
+struct Seen {
+    status: Status,
+    value: Option<f64>,
+    unit: Option<String>,
+    text: String,
+    cause: Option<UnknownCause>,
+}
+
+/// What every probe needs to know.
+#[derive(Clone, Copy)]
+struct Probing {
+    language: Language,
+    limit: Duration,
+}
+
+impl Probing {
+    fn say(self, text: Text, values: &[(&str, &str)]) -> String {
+        text.say(self.language, values)
+    }
+
+    fn number(self, value: f64) -> String {
+        number(self.language, value)
+    }
+
+    /// The time limit in seconds, as text.
+    fn seconds(self) -> String {
+        self.number(self.limit.as_secs_f64())
+    }
+
+    fn without_value(self, status: Status, text: Text, values: &[(&str, &str)]) -> Seen {
+        Seen { status, value: None, unit: None, text: self.say(text, values), cause: None }
+    }
+
+    fn critical(self, text: Text, values: &[(&str, &str)]) -> Seen {
+        self.without_value(Status::Critical, text, values)
+    }
+
+    /// The target is at fault, unless this host is.
+    fn unreachable(self, target: &str, error: &(dyn std::error::Error + 'static)) -> Seen {
+        let status = if text::is_local(error) { Status::Unknown } else { Status::Critical };
+        let why = text::cause_words(self.language, error);
+        self.without_value(status, Text::Unreachable, &[("target", target), ("why", &why)])
+    }
+
+    fn unknown(self, text: Text, values: &[(&str, &str)]) -> Seen {
+        self.without_value(Status::Unknown, text, values)
+    }
+
+    fn not_configured(self, text: Text, values: &[(&str, &str)]) -> Seen {
+        Seen { cause: Some(UnknownCause::NotConfigured), ..self.unknown(text, values) }
+    }
+
+    /// Judges a value; `over` is said instead of `fine` when a limit is crossed.
+    fn judged(self, limits: &Limits, value: f64, unit: &str, [fine, over]: [Text; 2], values: &[(&str, &str)]) -> Seen {
+        let status = limits.judge(value);
+        let measured = self.number(value);
+        let limit = crossed(limits, value).map(|limit| self.number(limit)).unwrap_or_default();
+        let text = match status {
+            Status::Ok => fine,
+            Status::Warning | Status::Critical => over,
+            Status::Unknown => return self.unknown(Text::NotANumber, &[]),
+        };
+        let common = [("value", measured.as_str()), ("limit", limit.as_str())];
+        let values: Vec<_> = values.iter().copied().chain(common).collect();
+        Seen { status, value: Some(value), unit: Some(unit.to_owned()), text: self.say(text, &values), cause: None }
+    }
+
+    /// Runs what may block in the kernel, such as a dead file system, aside.
+    async fn blocking<T: Send + 'static>(
+        self,
+        what: Text,
+        read: impl FnOnce() -> Result<T, sysinfo::Error> + Send + 'static,
+    ) -> Result<T, Seen> {
+        let failed = |why: &str| self.unknown(Text::NotReadable, &[("what", &self.say(what, &[])), ("why", why)]);
+        match timeout(self.limit, spawn_blocking(read)).await {
+            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Err(error))) => Err(failed(&error.to_string())),
+            Ok(Err(error)) => Err(failed(&error.to_string())),
+            Err(_) => Err(self.unknown(Text::TimeLimit, &[("seconds", &self.seconds())])),
+        }
+    }
+}
+
+/// The most serious limit that `value` crosses.
+fn crossed(limits: &Limits, value: f64) -> Option<f64> {
+    let beyond = |limit: &f64| match limits.worse {
+        Worse::Above => value >= *limit,
+        Worse::Below => value <= *limit,
+    };
+    limits.critical.filter(beyond).or_else(|| limits.warning.filter(beyond))
+}
+
+fn milliseconds(elapsed: Duration) -> f64 {
+    (elapsed.as_secs_f64() * 1000.0).round()
+}
+
+#[cfg(test)]
+mod tests;

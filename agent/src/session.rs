@@ -1,0 +1,423 @@
+//! One connection as a state machine: frames and times in, decisions out. It
+//! does no I/O and reads no clock.
+
+use std::{collections::VecDeque, time::Duration};
+
+use farol_protocol::{
+    ActionId, ActionKind, FromAgent, SessionId, StreamId, Timestamp, ToAgent,
+    frame::{ChecksAssign, ErrorCode, ErrorFrame, Heartbeat, HelloAnswer, Order, TelemetryAck},
+    version,
+};
+use tokio::time::Instant;
+
+/// How long the coordinator may take to answer hello.
+pub const HELLO_WAIT: Duration = Duration::from_secs(10);
+/// Most batches sent and not acknowledged.
+pub const WINDOW: usize = 64;
+/// Bounds of the heartbeat a coordinator may ask for.
+const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 100..=600_000;
+/// Added to two heartbeats before the coordinator counts as gone.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// What to do next.
+#[derive(Debug, PartialEq)]
+pub enum Event {
+    /// Hello was answered: go on above `committed_seq`.
+    Ready {
+        /// This connection.
+        session_id: SessionId,
+        /// Last batch the coordinator has.
+        committed_seq: u64,
+        /// Largest frame it takes.
+        max_payload: u64,
+    },
+    /// Batches up to here are committed.
+    Acked(u64),
+    /// Carry out, or refuse.
+    Order(ActionKind, Order),
+    /// Stop it, or never begin it.
+    Cancel(ActionId),
+    /// The coordinator has the result.
+    ResultAcked(ActionId),
+    /// The checks to run from now on.
+    Assign(ChecksAssign),
+    /// Send this frame.
+    Send(Box<FromAgent>),
+    /// The coordinator complains; the connection lives.
+    Complaint(ErrorFrame),
+    /// Drop the connection and come back later.
+    Drop(String),
+    /// Nothing.
+    Nothing,
+}
+
+/// State of one connection.
+#[derive(Debug)]
+pub struct Session {
+    stream: StreamId,
+    live: Option<Live>,
+    opened: Instant,
+    heard: Instant,
+    sent: Instant,
+    offset_ms: i64,
+}
+
+#[derive(Debug)]
+struct Live {
+    session_id: SessionId,
+    heartbeat: Duration,
+    cursor: u64,
+    in_flight: VecDeque<u64>,
+}
+
+impl Session {
+    /// A connection on which hello was just sent.
+    #[must_use]
+    pub const fn new(stream: StreamId, now: Instant) -> Self {
+        Self { stream, live: None, opened: now, heard: now, sent: now, offset_ms: 0 }
+    }
+
+    /// Takes one text frame.
+    pub fn on_text(&mut self, text: &str, now: Instant, clock: Timestamp) -> Event {
+        self.heard = now;
+        if self.live.is_none() {
+            return self.on_answer(text, clock);
+        }
+        match ToAgent::parse(text) {
+            Ok(frame) => self.on_frame(frame, clock),
+            Err(error) => Event::Send(Box::new(FromAgent::Error(error.into()))),
+        }
+    }
+
+    fn on_answer(&mut self, text: &str, clock: Timestamp) -> Event {
+        let Ok(answer) = serde_json::from_str::<HelloAnswer>(text) else {
+            return Event::Drop(match ToAgent::parse(text) {
+                Ok(ToAgent::Error(error)) => refusal(&error),
+                _ => "the coordinator's first frame is not an answer to hello".to_owned(),
+            });
+        };
+        if !answer.ok {
+            return Event::Drop("the coordinator did not accept the session".to_owned());
+        }
+        if answer.protocol != version::CURRENT {
+            return Event::Drop(format!(
+                "the coordinator wants protocol version {}, this agent speaks {}; update the older side",
+                answer.protocol,
+                version::CURRENT
+            ));
+        }
+        self.offset_ms = answer.timestamp.since(clock);
+        let heartbeat_ms = answer.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
+        self.live = Some(Live {
+            session_id: answer.session_id,
+            heartbeat: Duration::from_millis(heartbeat_ms),
+            cursor: answer.committed_seq,
+            in_flight: VecDeque::new(),
+        });
+        Event::Ready {
+            session_id: answer.session_id,
+            committed_seq: answer.committed_seq,
+            max_payload: answer.policy.max_payload,
+        }
+    }
+
+    fn on_frame(&mut self, frame: ToAgent, clock: Timestamp) -> Event {
+        match frame {
+            ToAgent::TelemetryAck(ack) => self.on_ack(ack),
+            ToAgent::CommandExec(order) => Event::Order(ActionKind::CommandExec, order),
+            ToAgent::ServiceControl(order) => Event::Order(ActionKind::ServiceControl, order),
+            ToAgent::ActionCancel(action) => Event::Cancel(action.action_id),
+            ToAgent::ActionAck(action) => Event::ResultAcked(action.action_id),
+            ToAgent::ChecksAssign(assign) => Event::Assign(assign),
+            ToAgent::Heartbeat(heartbeat) => {
+                self.offset_ms = heartbeat.timestamp.since(clock);
+                Event::Nothing
+            }
+            ToAgent::Error(error) => match error.code {
+                // Both are repaired by saying hello again.
+                ErrorCode::SeqGap
+                | ErrorCode::Unavailable
+                | ErrorCode::WrongIdentity
+                | ErrorCode::UnsupportedVersion => Event::Drop(refusal(&error)),
+                _ => Event::Complaint(error),
+            },
+        }
+    }
+
+    fn on_ack(&mut self, ack: TelemetryAck) -> Event {
+        let Some(live) = &mut self.live else {
+            return Event::Nothing;
+        };
+        if ack.stream != self.stream || ack.seq > live.cursor {
+            return Event::Send(Box::new(FromAgent::Error(ErrorFrame {
+                code: ErrorCode::Unexpected,
+                message: format!("batch {} of stream {} was not sent here", ack.seq, ack.stream),
+                action_id: None,
+            })));
+        }
+        while live.in_flight.front().is_some_and(|seq| *seq <= ack.seq) {
+            live.in_flight.pop_front();
+        }
+        Event::Acked(ack.seq)
+    }
+
+    /// A frame of any kind arrived, a WebSocket ping for example.
+    pub const fn on_sign_of_life(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// A frame left.
+    pub const fn on_sent(&mut self, now: Instant) {
+        self.sent = now;
+    }
+
+    /// A batch left.
+    pub fn on_batch_sent(&mut self, seq: u64) {
+        if let Some(live) = &mut self.live {
+            live.cursor = live.cursor.max(seq);
+            live.in_flight.push_back(seq);
+        }
+    }
+
+    /// When [`Session::on_time`] wants to be called.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        match &self.live {
+            None => self.opened + HELLO_WAIT,
+            Some(live) => (self.sent + live.heartbeat).min(self.heard + live.patience()),
+        }
+    }
+
+    /// Lets time pass.
+    pub fn on_time(&self, now: Instant, clock: Timestamp) -> Event {
+        match &self.live {
+            None if now >= self.opened + HELLO_WAIT => {
+                Event::Drop(format!("the coordinator did not answer hello within {} s", HELLO_WAIT.as_secs()))
+            }
+            Some(live) if now >= self.heard + live.patience() => {
+                Event::Drop(format!("nothing came from the coordinator for {:.1} s", live.patience().as_secs_f64()))
+            }
+            Some(live) if now >= self.sent + live.heartbeat => {
+                Event::Send(Box::new(FromAgent::Heartbeat(Heartbeat { timestamp: clock })))
+            }
+            _ => Event::Nothing,
+        }
+    }
+
+    /// Whether hello was answered.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// The connection's name, once hello was answered.
+    #[must_use]
+    pub fn id(&self) -> Option<SessionId> {
+        self.live.as_ref().map(|live| live.session_id)
+    }
+
+    /// The highest batch sent here or committed before.
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        self.live.as_ref().map_or(0, |live| live.cursor)
+    }
+
+    /// How many batches may leave now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| WINDOW.saturating_sub(live.in_flight.len()))
+    }
+
+    /// The coordinator's clock minus this host's, in ms.
+    #[must_use]
+    pub const fn offset_ms(&self) -> i64 {
+        self.offset_ms
+    }
+
+    /// How long the connection has lived.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.opened)
+    }
+}
+
+impl Live {
+    fn patience(&self) -> Duration {
+        self.heartbeat * 2 + SLACK
+    }
+}
+
+fn refusal(error: &ErrorFrame) -> String {
+    let code = serde_json::to_string(&error.code).unwrap_or_default();
+    format!("the coordinator refused ({}): {}", code.trim_matches('"'), error.message)
+}
+
+/// Full jitter: any moment between now and an exponentially growing bound.
+/// `random` lies in 0 to 1.
+#[must_use]
+pub fn backoff(attempt: u32, random: f64) -> Duration {
+    let bound = BACKOFF_CAP.min(Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(attempt)));
+    bound.mul_f64(random.clamp(0.0, 1.0))
+}
+
+/// Longest pause between two attempts to connect.
+pub const BACKOFF_CAP: Duration = Duration::from_secs(60);
+/// From this attempt on the pause is bounded by [`BACKOFF_CAP`] alone.
+pub const LAST_ATTEMPT: u32 = 6;
+/// A session that lived this long resets the pause.
+pub const STEADY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use farol_protocol::frame::{ActionRef, HelloPolicy, Timeouts, encode};
+
+    use super::*;
+
+    fn clock() -> Timestamp {
+        Timestamp::from_ms(1_800_000_000_000)
+    }
+
+    fn answer(committed_seq: u64) -> HelloAnswer {
+        HelloAnswer {
+            ok: true,
+            policy: HelloPolicy { timeouts: Timeouts { exec: 60_000 }, max_payload: 1 << 20 },
+            protocol: 1,
+            session_id: SessionId::new(),
+            committed_seq,
+            heartbeat_ms: 15_000,
+            timestamp: clock().plus_ms(700),
+        }
+    }
+
+    fn ready(committed_seq: u64) -> (Session, Instant) {
+        let now = Instant::now();
+        let mut session = Session::new(StreamId::from_uuid(uuid()), now);
+        let event = session.on_text(&encode(&answer(committed_seq)), now, clock());
+        assert!(matches!(event, Event::Ready { .. }), "{event:?}");
+        (session, now)
+    }
+
+    fn uuid() -> uuid::Uuid {
+        uuid::Uuid::from_u128(7)
+    }
+
+    fn ack(stream: StreamId, seq: u64) -> String {
+        encode(&ToAgent::TelemetryAck(TelemetryAck { stream, seq }))
+    }
+
+    #[test]
+    fn the_answer_opens_the_session_and_tells_the_clocks_apart() {
+        let (session, _) = ready(41);
+        assert!(session.is_ready());
+        assert_eq!((session.cursor(), session.offset_ms(), session.room()), (41, 700, WINDOW));
+    }
+
+    #[test]
+    fn silence_after_hello_drops_the_connection() {
+        let now = Instant::now();
+        let session = Session::new(StreamId::new(), now);
+        assert_eq!(session.deadline(), now + HELLO_WAIT);
+        assert_eq!(session.on_time(now + HELLO_WAIT - Duration::from_millis(1), clock()), Event::Nothing);
+        assert!(matches!(session.on_time(now + HELLO_WAIT, clock()), Event::Drop(_)));
+    }
+
+    #[test]
+    fn an_error_frame_instead_of_the_answer_is_told_and_drops_the_connection() {
+        let mut session = Session::new(StreamId::new(), Instant::now());
+        let refused = ErrorFrame {
+            code: ErrorCode::WrongIdentity,
+            message: "the certificate names another host".to_owned(),
+            action_id: None,
+        };
+        let Event::Drop(why) = session.on_text(&encode(&ToAgent::Error(refused)), Instant::now(), clock()) else {
+            panic!("dropped")
+        };
+        assert!(why.contains("wrong_identity") && why.contains("names another host"), "{why}");
+    }
+
+    #[test]
+    fn another_protocol_version_drops_the_connection() {
+        let mut session = Session::new(StreamId::new(), Instant::now());
+        let other = HelloAnswer { protocol: 2, ..answer(0) };
+        assert!(matches!(session.on_text(&encode(&other), Instant::now(), clock()), Event::Drop(_)));
+        let no = HelloAnswer { ok: false, ..answer(0) };
+        assert!(matches!(session.on_text(&encode(&no), Instant::now(), clock()), Event::Drop(_)));
+    }
+
+    #[test]
+    fn a_heartbeat_is_due_after_silence_of_our_own_and_not_before() {
+        let (mut session, now) = ready(0);
+        let beat = Duration::from_secs(15);
+        session.on_sent(now + Duration::from_secs(5));
+        assert_eq!(session.deadline(), now + Duration::from_secs(20));
+        assert_eq!(session.on_time(now + beat, clock()), Event::Nothing);
+        assert!(matches!(session.on_time(now + Duration::from_secs(20), clock()), Event::Send(_)));
+    }
+
+    #[test]
+    fn a_coordinator_silent_for_two_heartbeats_is_gone() {
+        let (mut session, now) = ready(0);
+        let patience = Duration::from_secs(31);
+        session.on_sent(now + Duration::from_secs(30));
+        assert!(matches!(session.on_time(now + patience, clock()), Event::Drop(_)));
+
+        let beat = encode(&ToAgent::Heartbeat(Heartbeat { timestamp: clock().plus_ms(-90) }));
+        session.on_text(&beat, now + Duration::from_secs(29), clock());
+        assert_eq!(session.offset_ms(), -90);
+        assert_eq!(session.on_time(now + patience, clock()), Event::Nothing);
+    }
+
+    #[test]
+    fn at_most_a_window_of_batches_is_in_flight() {
+        let (mut session, now) = ready(10);
+        for seq in 11..=74 {
+            assert!(session.room() > 0);
+            session.on_batch_sent(seq);
+        }
+        assert_eq!((session.room(), session.cursor()), (0, 74));
+        assert_eq!(session.on_text(&ack(session.stream, 20), now, clock()), Event::Acked(20));
+        assert_eq!(session.room(), 10);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_was_never_sent_is_answered_with_an_error() {
+        let (mut session, now) = ready(10);
+        session.on_batch_sent(11);
+        for text in [ack(session.stream, 12), ack(StreamId::new(), 11)] {
+            assert!(matches!(session.on_text(&text, now, clock()), Event::Send(_)));
+        }
+        assert_eq!(session.room(), WINDOW - 1);
+    }
+
+    #[test]
+    fn a_frame_that_is_not_understood_is_answered_and_the_session_lives() {
+        let (mut session, now) = ready(0);
+        let Event::Send(frame) = session.on_text(r#"{"method":"reboot.now"}"#, now, clock()) else {
+            panic!("answered")
+        };
+        assert!(matches!(*frame, FromAgent::Error(ErrorFrame { code: ErrorCode::UnknownMethod, .. })));
+        let action_id = ActionId::new();
+        let cancel = encode(&ToAgent::ActionCancel(ActionRef { action_id }));
+        assert_eq!(session.on_text(&cancel, now, clock()), Event::Cancel(action_id));
+    }
+
+    #[test]
+    fn a_sequence_error_reconnects_and_other_complaints_do_not() {
+        let (mut session, now) = ready(0);
+        let mut say = |code| {
+            let error = ErrorFrame { code, message: "x".to_owned(), action_id: None };
+            session.on_text(&encode(&ToAgent::Error(error)), now, clock())
+        };
+        assert!(matches!(say(ErrorCode::SeqGap), Event::Drop(_)));
+        assert!(matches!(say(ErrorCode::InvalidFrame), Event::Complaint(_)));
+    }
+
+    #[test]
+    fn the_pause_grows_with_full_jitter_up_to_its_cap() {
+        assert_eq!(backoff(0, 1.0), Duration::from_secs(1));
+        assert_eq!(backoff(3, 0.5), Duration::from_secs(4));
+        assert_eq!(backoff(5, 0.0), Duration::ZERO);
+        assert_eq!(backoff(LAST_ATTEMPT, 1.0), BACKOFF_CAP);
+        assert_eq!(backoff(u32::MAX, 1.0), BACKOFF_CAP);
+    }
+}

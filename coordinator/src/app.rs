@@ -1,0 +1,226 @@
+//! What the API, the jobs and the agents' connections share.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+};
+
+use farol_protocol::{Language, Report, Timestamp, registry::{Registry, RunsOn}};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    advice::{Advice, Ollama},
+    auth::Operator,
+    checks::Schedule,
+    config::Config,
+    correlate::{CheckKey, Rules},
+    error::{Error, Result},
+    events::Events,
+    fleet::Fleet,
+    metrics::Metrics,
+    notify::Mailer,
+    store::{
+        Store,
+        bulk::Bulk,
+        findings::FindingRow,
+        hosts::HostKey,
+        inbox::{Message, Note},
+        runs::Run,
+    },
+    text,
+};
+
+/// Handle to everything; cheap to clone.
+pub type App = Arc<Shared>;
+
+/// See [`App`].
+pub struct Shared {
+    /// How it runs.
+    pub config: Config,
+    /// What is known.
+    pub store: Store,
+    /// What is watched.
+    pub registry: Registry,
+    /// How reports become findings.
+    pub rules: Rules,
+    /// Who is connected.
+    pub fleet: Fleet,
+    /// The newest report of each check.
+    pub board: Board,
+    /// What changed.
+    pub events: Events,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The model, where one is configured.
+    pub llm: Option<Ollama>,
+    /// How mail leaves, where that is configured.
+    pub mailer: Option<Mailer>,
+    /// When scenarios are due.
+    pub schedule: Schedule,
+    /// Hosts of the registry by name.
+    pub hosts: HashMap<String, HostKey>,
+    /// Work that can be woken.
+    pub wake: Wake,
+    /// Telemetry goes to its one writer.
+    pub bulk: mpsc::Sender<Bulk>,
+    /// Acknowledgements go to the correlator, in the order of the reports.
+    pub correlator: mpsc::Sender<Acknowledge>,
+    /// When this process began to listen.
+    pub started_at: Timestamp,
+    /// Ends everything that would go on for ever.
+    pub stop: CancellationToken,
+}
+
+/// Wakes jobs before their timers do.
+#[derive(Debug, Default)]
+pub struct Wake {
+    /// An action waits for its host.
+    pub dispatch: Notify,
+    /// A scenario is to run now.
+    pub checks: Notify,
+    /// A mail waits.
+    pub mail: Notify,
+    /// A finding wants advice.
+    pub advice: Notify,
+}
+
+/// A person has seen a finding.
+#[derive(Debug)]
+pub struct Acknowledge {
+    /// Which.
+    pub finding: FindingRow,
+    /// Who.
+    pub by: String,
+    /// What they said.
+    pub comment: Option<String>,
+    /// Told once it is stored.
+    pub done: oneshot::Sender<()>,
+}
+
+/// The newest report of each check, in memory.
+#[derive(Debug, Default)]
+pub struct Board {
+    reports: RwLock<HashMap<CheckKey, Report>>,
+}
+
+impl Board {
+    /// Puts a report up, unless a newer one is there.
+    pub fn put(&self, key: CheckKey, report: Report) {
+        let mut reports = self.reports.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match reports.entry(key) {
+            std::collections::hash_map::Entry::Occupied(mut known) => {
+                if known.get().observed_at <= report.observed_at {
+                    known.insert(report);
+                }
+            }
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(report);
+            }
+        }
+    }
+
+    /// The newest report of a check.
+    #[must_use]
+    pub fn get(&self, key: &CheckKey) -> Option<Report> {
+        self.reports.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// The newest reports of a host, by check.
+    #[must_use]
+    pub fn of(&self, host: HostKey) -> Vec<Report> {
+        let reports = self.reports.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut list: Vec<Report> =
+            reports.iter().filter(|(key, _)| key.0 == host).map(|(_, report)| report.clone()).collect();
+        list.sort_by(|a, b| a.check.cmp(&b.check));
+        list
+    }
+}
+
+impl Shared {
+    /// Language of what operators read.
+    #[must_use]
+    pub const fn language(&self) -> Language {
+        self.registry.language
+    }
+
+    /// Marks a finding as seen. One that is acknowledged stays so until it
+    /// resolves; doing it again changes nothing.
+    ///
+    /// # Errors
+    /// No such finding, it is resolved, or the store failed.
+    pub async fn acknowledge(&self, by: &Operator, finding: &str, comment: Option<&str>) -> Result<FindingRow> {
+        let row = self.store.finding(finding).await?;
+        if row.state == "resolved" {
+            return Err(Error::Refused("the finding is resolved already".to_owned()));
+        }
+        if row.state == "open" {
+            let (done, told) = oneshot::channel();
+            let request = Acknowledge {
+                finding: row,
+                by: by.name().to_owned(),
+                comment: comment.map(str::to_owned),
+                done,
+            };
+            let gone = || Error::Refused("the coordinator is stopping; try again in a moment".to_owned());
+            self.correlator.send(request).await.map_err(|_| gone())?;
+            told.await.map_err(|_| gone())?;
+        }
+        self.store.finding(finding).await
+    }
+
+    /// A person answers in a thread.
+    ///
+    /// # Errors
+    /// No such thread, or the store failed.
+    pub async fn reply(&self, by: &Operator, thread: &str, text: &str) -> Result<Vec<Message>> {
+        let note = Note {
+            author: by.name().to_owned(),
+            by_person: true,
+            kind: "reply",
+            body: text::plain(text, 8000),
+            effect_key: format!("reply/{}", uuid::Uuid::now_v7()),
+        };
+        self.store.say(thread, &note, Timestamp::now()).await?;
+        self.events.publish(crate::events::Noun::Thread, thread, "reply");
+        self.store.messages(thread).await
+    }
+
+    /// Asks for a scenario to run now.
+    ///
+    /// # Errors
+    /// No such scenario, or the store failed.
+    pub async fn run_scenario(&self, by: &Operator, scenario: &str) -> Result<Run> {
+        let known = self.registry.scenarios.iter().find(|known| known.id == scenario);
+        let known = known.ok_or_else(|| Error::NotFound { what: "scenario", id: scenario.to_owned() })?;
+        if known.runs_on == RunsOn::Agent {
+            return Err(Error::Refused(format!(
+                "the agents run `{scenario}` by themselves; on a host, `farol-agent check NAME` runs one of its checks now"
+            )));
+        }
+        let run = self.store.request_run(by, scenario, Timestamp::now()).await?;
+        self.wake.checks.notify_one();
+        Ok(run)
+    }
+
+    /// The copilot answers, with the evidence of a finding where one is meant.
+    /// It speaks; it never acts.
+    ///
+    /// # Errors
+    /// No such finding or thread, or the store failed.
+    pub async fn chat(&self, message: &str, finding: Option<&str>, thread: Option<&str>) -> Result<Advice> {
+        let finding = match (finding, thread) {
+            (Some(finding), _) => Some(finding.to_owned()),
+            (None, Some(thread)) => self.store.thread(thread).await?.finding_id,
+            (None, None) => None,
+        };
+        let context = match finding {
+            None => None,
+            Some(id) => {
+                let row = self.store.finding(&id).await?;
+                Some(crate::jobs::advise::context(self, &row).await?)
+            }
+        };
+        Ok(crate::advice::chat(self.llm.as_ref(), context.as_ref(), self.language(), message).await)
+    }
+}

@@ -1,0 +1,59 @@
+//! Who acts. These values come only from authentication: the store's writes
+//! ask for one, so that no path to them forgets it.
+
+use crate::roster::Role;
+
+/// A person, a token or the local administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    name: String,
+    role: Role,
+}
+
+impl Operator {
+    /// Only for the store's own check of a token.
+    pub(crate) const fn authenticated(name: String, role: Role) -> Self {
+        Self { name, role }
+    }
+
+    /// Whoever can write the data folder on the coordinator's own machine.
+    #[must_use]
+    pub fn local_administrator() -> Self {
+        Self { name: "cli".to_owned(), role: Role::SuperAdmin }
+    }
+
+    /// A persona, which may propose and speak but never decide.
+    pub(crate) fn persona(persona: farol_protocol::registry::Persona) -> Requester {
+        Requester(persona.as_str().to_owned())
+    }
+
+    /// The name in the record.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it may do.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Asking for an action needs no more than this.
+    #[must_use]
+    pub fn requester(&self) -> Requester {
+        Requester(self.name.clone())
+    }
+}
+
+/// Who asks for an action: an operator or a persona.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requester(String);
+
+impl Requester {
+    /// The name in the plan.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}

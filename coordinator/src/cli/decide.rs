@@ -1,0 +1,161 @@
+//! Deciding on actions, and running scenarios.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use farol_protocol::{ActionId, Plan, PlanHash};
+use serde_json::{Value, json};
+
+use super::{
+    Connection,
+    client::Client,
+    lists::{text, time},
+    output,
+};
+use crate::{
+    error::{Error, Result},
+    text::plain,
+};
+
+/// Shows an action and agrees to exactly what it showed.
+pub(super) async fn approve(to: &Connection, id: ActionId, comment: &str, yes: bool) -> Result<()> {
+    let client = Client::new(to)?;
+    let id = id.to_string();
+    let action: Value = client.get(&["actions", &id], &[]).await?;
+    let hash = check_plan(&action, &id)?;
+    if !to.json {
+        output::line(&summary(&action)?)?;
+    }
+    if !yes && io::stdin().is_terminal() && !confirmed()? {
+        return Err(Error::Refused("not approved".to_owned()));
+    }
+    let body = json!({"plan_hash": hash.as_str(), "comment": comment});
+    let (status, answer) = client.post(&["actions", &id, "approve"], &body).await?;
+    if to.json {
+        return output::json(&answer);
+    }
+    output::line(if status == 202 {
+        "Your approval is kept; another person must approve too."
+    } else {
+        "Approved: the action is on its way to its host."
+    })
+}
+
+/// Declines an action.
+pub(super) async fn reject(to: &Connection, id: ActionId, comment: &str) -> Result<()> {
+    let client = Client::new(to)?;
+    let id = id.to_string();
+    let action: Value = client.get(&["actions", &id], &[]).await?;
+    let hash = check_plan(&action, &id)?;
+    let body = json!({"plan_hash": hash.as_str(), "comment": comment});
+    let (_, answer) = client.post(&["actions", &id, "reject"], &body).await?;
+    if to.json { output::json(&answer) } else { output::line("Rejected.") }
+}
+
+/// Runs a scenario now.
+pub(super) async fn run(to: &Connection, scenario: &str) -> Result<()> {
+    let (_, answer) = Client::new(to)?.post(&["agents", "runs", scenario], &json!({})).await?;
+    if to.json {
+        return output::json(&answer);
+    }
+    output::line(&format!("{} will run now (run {}).", plain(scenario, 128), plain(&text(&answer, "run_id"), 64)))
+}
+
+/// The hash of the bytes that are shown, which must be the one that is approved.
+fn check_plan(action: &Value, id: &str) -> Result<PlanHash> {
+    let bytes = action["plan"].as_str().unwrap_or_default();
+    let hash = PlanHash::of(bytes);
+    let plan = Plan::parse(bytes).map(|(plan, _)| plan);
+    if action["plan_hash"] == hash.as_str() && plan.is_ok_and(|plan| plan.action_id.to_string() == id) {
+        Ok(hash)
+    } else {
+        Err(Error::Refused(format!("the plan of action {id} does not match its hash; do not decide on it")))
+    }
+}
+
+fn summary(action: &Value) -> Result<String> {
+    let (plan, _) = Plan::parse(action["plan"].as_str().unwrap_or_default())?;
+    let fields = [
+        ("Host", text(action, "host")),
+        ("What", text(action, "what")),
+        ("Params", visible(&plan.params.to_string())),
+        ("Class", plan.risk_class.to_string()),
+        ("Asked by", plan.requested_by),
+        ("Reason", text(action, "reason")),
+        ("Expires", time(action, "expires_at")),
+        ("Plan", text(action, "plan_hash")),
+    ];
+    let lines: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| match *name {
+            "Params" => format!("{name:<8}  {value}"),
+            _ => format!("{name:<8}  {}", plain(value, 2000)),
+        })
+        .collect();
+    Ok(lines.join("\n"))
+}
+
+/// What is approved is seen whole: nothing is cut, nothing hides.
+fn visible(text: &str) -> String {
+    let shown = |c: char| c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric();
+    text.chars().map(|c| if shown(c) { c.to_string() } else { c.escape_unicode().to_string() }).collect()
+}
+
+fn confirmed() -> Result<bool> {
+    let failed = |error: io::Error| Error::Refused(format!("cannot ask on this terminal: {error}; give --yes"));
+    let mut out = io::stderr().lock();
+    write!(out, "Approve? [y/N] ").and_then(|()| out.flush()).map_err(failed)?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(failed)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes" | "s" | "sim"))
+}
+
+#[cfg(test)]
+mod tests {
+    use farol_protocol::{ActionKind, RiskClass, Timestamp};
+
+    use super::*;
+
+    fn action() -> (String, Value) {
+        let plan = Plan {
+            v: 1,
+            action_id: ActionId::new(),
+            host_id: "vm112".parse().expect("valid"),
+            kind: ActionKind::CommandExec,
+            params: json!({"command": "rm", "args": ["-r", "/tmp/a\u{1b}[2J", "a  b\u{202e}", &"x".repeat(300)]}),
+            pre_state: Value::Null,
+            risk_class: RiskClass::R2,
+            requested_by: "ana".to_owned(),
+            issued_at: Timestamp::from_ms(0),
+            expires_at: Timestamp::from_ms(3_600_000),
+        };
+        let bytes = plan.to_text().expect("serializable");
+        let view = json!({
+            "host": "vm112", "what": "remove", "reason": "full\ndisk", "expires_at": plan.expires_at,
+            "plan_hash": PlanHash::of(&bytes), "plan": bytes,
+        });
+        (plan.action_id.to_string(), view)
+    }
+
+    #[test]
+    fn only_a_plan_that_matches_its_hash_and_its_action_is_decided_on() {
+        let (id, view) = action();
+        assert!(check_plan(&view, &id).is_ok());
+        assert!(check_plan(&view, &ActionId::new().to_string()).is_err(), "another action's plan");
+        let mut changed = view.clone();
+        changed["plan"] = json!(view["plan"].as_str().expect("text").replace("/tmp", "/srv"));
+        assert!(check_plan(&changed, &id).is_err(), "other bytes");
+    }
+
+    #[test]
+    fn what_is_approved_is_shown_whole_and_without_escapes() {
+        let (_, view) = action();
+        let shown = summary(&view).expect("a plan");
+        assert_eq!(shown.lines().count(), 8);
+        assert!(shown.contains(&"x".repeat(300)), "{shown}");
+        assert!(shown.contains(r#""a  b\u{202e}""#), "{shown}");
+        assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
+        for words in ["vm112", "remove", "R2", "ana", "full disk", "1970-01-01 01:00:00Z"] {
+            assert!(shown.contains(words), "{words}");
+        }
+    }
+}

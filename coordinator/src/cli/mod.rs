@@ -1,0 +1,321 @@
+//! The command line: administration on the data folder, and clients of the API.
+
+mod admin;
+mod client;
+mod decide;
+mod lists;
+mod output;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use farol_protocol::{ActionId, HostId};
+
+use crate::{action::State, config::Flags, error::Result, roster::Role};
+
+/// Farol watches a small fleet of servers and mends it when a person agrees.
+#[derive(Debug, Parser)]
+#[command(name = "farol", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the coordinator
+    Serve(Flags),
+    /// Everything that ends by itself.
+    #[command(flatten)]
+    Once(Once),
+}
+
+/// A command that ends by itself.
+#[derive(Debug, Subcommand)]
+pub enum Once {
+    /// Let hosts in and out
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// API tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// List hosts
+    Hosts {
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// List findings that are not resolved
+    Findings {
+        /// Resolved ones too
+        #[arg(long)]
+        all: bool,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// List what personas said and nobody archived yet
+    Inbox {
+        /// Only what is meant for this role
+        #[arg(long, value_name = "ROLE")]
+        role: Option<Role>,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// List actions
+    Actions {
+        /// Only those in this state, such as proposed
+        #[arg(long, value_name = "STATE")]
+        state: Option<State>,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Read an action and agree to exactly its plan
+    Approve {
+        /// The action
+        #[arg(value_name = "ACTION")]
+        id: ActionId,
+        /// What you say about it
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        comment: String,
+        /// Do not ask again
+        #[arg(long)]
+        yes: bool,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Decline an action
+    Reject {
+        /// The action
+        #[arg(value_name = "ACTION")]
+        id: ActionId,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        comment: String,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Run a scenario now
+    Run {
+        /// The scenario, such as proxmox.cluster
+        scenario: String,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Print the OpenAPI document
+    Openapi,
+}
+
+/// Commands on hosts.
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// Make a token that enrols a host once, and the command that uses it
+    Add {
+        /// The host's name
+        name: HostId,
+        /// How long the token can be used
+        #[arg(long, default_value = "1h", value_parser = duration)]
+        ttl: Duration,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Take a host's identity back and cut its connection
+    Revoke {
+        /// The host's name
+        name: String,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+/// Commands on tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make an API token; it is shown once
+    Create {
+        /// Who uses it: the name in the record
+        #[arg(long, value_parser = token_name)]
+        name: String,
+        /// What it may do
+        #[arg(long)]
+        role: Role,
+        /// How long it can be used, or `never`
+        #[arg(long, default_value = "30d", value_parser = lifetime)]
+        ttl: Lifetime,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+/// How long a token can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// This long.
+    For(Duration),
+    /// Until it is revoked.
+    Forever,
+}
+
+/// Where an administrative command works.
+#[derive(Debug, Args)]
+pub struct Data {
+    /// Configuration file of the coordinator (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder of databases and authority [env: FAROL_DATA_DIR] [default: /var/lib/farol]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// How to reach a coordinator.
+#[derive(Debug, Args)]
+pub struct Connection {
+    /// Address of the API
+    #[arg(long, value_name = "URL", env = "FAROL_URL", default_value = "http://127.0.0.1:8180")]
+    pub url: String,
+    /// File that holds the API token [default: the token in FAROL_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Does what a command says.
+///
+/// # Errors
+/// It could not be done.
+pub async fn run(command: Once) -> Result<()> {
+    match command {
+        Once::Host(HostCommand::Add { name, ttl, json, data }) => admin::add_host(&data, &name, ttl, json).await,
+        Once::Host(HostCommand::Revoke { name, data }) => admin::revoke_host(&data, &name).await,
+        Once::Token(TokenCommand::Create { name, role, ttl, json, data }) => {
+            admin::create_token(&data, &name, role, ttl, json).await
+        }
+        Once::Hosts { to } => lists::hosts(&to).await,
+        Once::Findings { all, to } => lists::findings(&to, all).await,
+        Once::Inbox { role, to } => lists::inbox(&to, role).await,
+        Once::Actions { state, to } => lists::actions(&to, state).await,
+        Once::Approve { id, comment, yes, to } => decide::approve(&to, id, &comment, yes).await,
+        Once::Reject { id, comment, to } => decide::reject(&to, id, &comment).await,
+        Once::Run { scenario, to } => decide::run(&to, &scenario).await,
+        Once::Openapi => output::json(&crate::http::document()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    const YEAR: Duration = Duration::from_secs(366 * 86_400);
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|duration| (Duration::from_secs(1)..=YEAR).contains(duration))
+        .ok_or_else(|| "a duration from 1s to a year is expected, such as 1h or 30d".to_owned())
+}
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    if text == "never" { Ok(Lifetime::Forever) } else { duration(text).map(Lifetime::For) }
+}
+
+/// The record shows who did what: a token must not pass for a persona, the
+/// coordinator or the local administrator.
+fn token_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+    if !(1..=64).contains(&text.len()) || !text.chars().all(allowed) {
+        return Err("a name has 1 to 64 ASCII letters, digits and `._-@`".to_owned());
+    }
+    let persona = crate::roster::ROSTER.iter().any(|member| member.id.as_str().eq_ignore_ascii_case(text));
+    if persona || ["farol", "cli"].iter().any(|reserved| reserved.eq_ignore_ascii_case(text)) {
+        return Err(format!("`{text}` is reserved; choose the name of a person or a program"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_commands_of_the_contract_are_understood() {
+        for line in [
+            "farol serve",
+            "farol serve --config farol.yaml --data-dir d --http-addr 127.0.0.1:0 --registry r",
+            "farol host add vm112 --ttl 1h --json",
+            "farol host revoke vm112 --data-dir d",
+            "farol token create --name ana --role ops_lead",
+            "farol token create --name ana@example.org --role seo --ttl never --json",
+            "farol hosts --json",
+            "farol findings --all --url http://127.0.0.1:1",
+            "farol inbox --role devops",
+            "farol actions --state timed_out",
+            "farol approve 0190f5d2-7b7c-7000-8000-000000000000 --yes",
+            "farol reject 0190f5d2-7b7c-7000-8000-000000000000 --comment no",
+            "farol run proxmox.cluster",
+            "farol openapi",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_with_exit_code_2() {
+        for line in [
+            "farol",
+            "farol host add ../etc",
+            "farol host add vm112 --ttl 0s",
+            "farol host add vm112 --ttl soon",
+            "farol token create --name ana",
+            "farol token create --name ana --role root",
+            "farol token create --name A7 --role seo",
+            "farol token create --name cli --role seo",
+            "farol token create --name a/b --role seo",
+            "farol actions --state asleep",
+            "farol approve a-118",
+            "farol reject 0190f5d2-7b7c-7000-8000-000000000000",
+            "farol sail",
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+        assert_eq!(parse("farol --help").expect_err("help").kind(), ErrorKind::DisplayHelp);
+    }
+
+    #[test]
+    fn a_host_token_lasts_an_hour_and_an_api_token_a_month() {
+        let Ok(Command::Once(Once::Host(HostCommand::Add { ttl, .. }))) = parse("farol host add vm112") else {
+            panic!("a host command")
+        };
+        assert_eq!(ttl, Duration::from_secs(3600));
+        let Ok(Command::Once(Once::Token(TokenCommand::Create { ttl, .. }))) =
+            parse("farol token create --name ana --role seo")
+        else {
+            panic!("a token command")
+        };
+        assert_eq!(ttl, Lifetime::For(Duration::from_secs(30 * 86_400)));
+    }
+}

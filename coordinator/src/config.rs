@@ -1,0 +1,266 @@
+//! Configuration: flag, then environment, then YAML file, then default.
+//!
+//! Each setting has one name: the flag `--http-addr` is `FAROL_HTTP_ADDR` in
+//! the environment and `http_addr` in the file. The names of the systems that
+//! Farol replaces work as they are.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use farol_protocol::{registry::Environment, yaml};
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// Default folder of the coordinator's data.
+pub const DATA_DIR: &str = "/var/lib/farol";
+
+/// The configuration file. Unknown keys are refused with the nearest name.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    data_dir: Option<PathBuf>,
+    http_addr: Option<String>,
+    southbound_addr: Option<String>,
+    southbound_url: Option<String>,
+    registry: Option<PathBuf>,
+    heartbeat: Option<String>,
+    retention: Option<String>,
+    smtp_url: Option<String>,
+    mail_from: Option<String>,
+    notify_email: Option<String>,
+    llm_enabled: Option<bool>,
+    llm_url: Option<String>,
+    llm_model: Option<String>,
+    llm_timeout: Option<String>,
+}
+
+/// What the coordinator runs with.
+#[derive(Clone)]
+pub struct Config {
+    /// Databases, authority, everything.
+    pub data_dir: PathBuf,
+    /// API.
+    pub http_addr: SocketAddr,
+    /// Agents.
+    pub southbound_addr: SocketAddr,
+    /// What agents are told to connect to; derived where absent.
+    pub southbound_url: Option<String>,
+    /// The registry's file.
+    pub registry: PathBuf,
+    /// Interval of heartbeats on agents' connections.
+    pub heartbeat: Duration,
+    /// How long telemetry is kept.
+    pub retention: Duration,
+    /// Where mail goes.
+    pub mail: Option<Mail>,
+    /// The language model.
+    pub llm: Option<Llm>,
+    /// Token of `POST /api/v1/agents/internal/tick`.
+    pub internal_token: Option<String>,
+}
+
+/// How mail leaves.
+#[derive(Clone)]
+pub struct Mail {
+    /// `smtp://…` or `smtps://…`, may hold credentials.
+    pub url: String,
+    /// Sender.
+    pub from: String,
+    /// Recipient of high and critical findings.
+    pub to: String,
+}
+
+/// Where the model is.
+#[derive(Debug, Clone)]
+pub struct Llm {
+    /// Base address of Ollama.
+    pub url: String,
+    /// Model.
+    pub model: String,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // No field that may hold a secret.
+        f.debug_struct("Config")
+            .field("data_dir", &self.data_dir)
+            .field("http_addr", &self.http_addr)
+            .field("southbound_addr", &self.southbound_addr)
+            .field("registry", &self.registry)
+            .field("llm", &self.llm)
+            .field("mail_to", &self.mail.as_ref().map(|mail| &mail.to))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What flags may set.
+#[derive(Debug, Default, Clone, clap::Args)]
+pub struct Flags {
+    /// Configuration file (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder of databases and authority [env: FAROL_DATA_DIR] [default: /var/lib/farol]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Address of the API [env: FAROL_HTTP_ADDR] [default: 127.0.0.1:8180]
+    #[arg(long, value_name = "ADDR")]
+    pub http_addr: Option<String>,
+    /// Address for agents [env: FAROL_SOUTHBOUND_ADDR] [default: 0.0.0.0:8192]
+    #[arg(long, value_name = "ADDR")]
+    pub southbound_addr: Option<String>,
+    /// Registry of hosts and scenarios [env: FAROL_REGISTRY] [default: /etc/farol/registry.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub registry: Option<PathBuf>,
+}
+
+impl Config {
+    /// Puts the sources together.
+    ///
+    /// # Errors
+    /// A file cannot be read, or a value is not what its setting takes.
+    pub fn load(flags: &Flags, environment: Environment<'_>) -> Result<Self> {
+        let file = match &flags.config {
+            None => File::default(),
+            Some(path) => {
+                let text = read(path)?;
+                yaml::read(&text).map_err(|mistake| Error::Document { path: path.clone(), mistake })?
+            }
+        };
+        let env = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+        let text = |flag: Option<&String>, name: &str, file: Option<String>, default: &str| {
+            flag.cloned().or_else(|| env(name)).or(file).unwrap_or_else(|| default.to_owned())
+        };
+        let path = |flag: Option<&PathBuf>, name: &str, file: Option<PathBuf>, default: &str| {
+            flag.cloned().or_else(|| env(name).map(PathBuf::from)).or(file).unwrap_or_else(|| PathBuf::from(default))
+        };
+        let from = |name: &str, file: Option<String>| env(name).or(file);
+
+        let llm_enabled = match env("AGENTIC_LLM_ENABLED") {
+            None => file.llm_enabled.unwrap_or(false),
+            Some(value) => boolean("AGENTIC_LLM_ENABLED", &value)?,
+        };
+        let smtp_url = from("FAROL_SMTP_URL", file.smtp_url);
+        let mail_to = from("DESK_ROOT_NOTIFY_EMAIL", file.notify_email);
+        Ok(Self {
+            data_dir: path(flags.data_dir.as_ref(), "FAROL_DATA_DIR", file.data_dir, DATA_DIR),
+            http_addr: address(
+                "FAROL_HTTP_ADDR",
+                &text(flags.http_addr.as_ref(), "FAROL_HTTP_ADDR", file.http_addr, "127.0.0.1:8180"),
+            )?,
+            southbound_addr: address(
+                "FAROL_SOUTHBOUND_ADDR",
+                &text(flags.southbound_addr.as_ref(), "FAROL_SOUTHBOUND_ADDR", file.southbound_addr, "0.0.0.0:8192"),
+            )?,
+            southbound_url: from("FAROL_SOUTHBOUND_URL", file.southbound_url),
+            registry: path(flags.registry.as_ref(), "FAROL_REGISTRY", file.registry, "/etc/farol/registry.yaml"),
+            heartbeat: duration("FAROL_HEARTBEAT", &text(None, "FAROL_HEARTBEAT", file.heartbeat, "15s"))?,
+            retention: duration("FAROL_RETENTION", &text(None, "FAROL_RETENTION", file.retention, "7d"))?,
+            mail: match (smtp_url, mail_to) {
+                (Some(url), Some(to)) => Some(Mail {
+                    url,
+                    from: from("FAROL_MAIL_FROM", file.mail_from).unwrap_or_else(|| "farol@localhost".to_owned()),
+                    to,
+                }),
+                (None, Some(_)) => {
+                    return Err(Error::Config(
+                        "DESK_ROOT_NOTIFY_EMAIL is set but FAROL_SMTP_URL is not, so no mail could leave; set it, for \
+                         example to smtp://127.0.0.1:25"
+                            .to_owned(),
+                    ));
+                }
+                (_, None) => None,
+            },
+            llm: if llm_enabled {
+                Some(Llm {
+                    url: from("OLLAMA_BASE_URL", file.llm_url)
+                        .unwrap_or_else(|| "http://10.10.10.123:11434".to_owned()),
+                    model: from("AGENTIC_LLM_MODEL", file.llm_model)
+                        .unwrap_or_else(|| "qwen2.5:7b-instruct".to_owned()),
+                    timeout: duration("FAROL_LLM_TIMEOUT", &text(None, "FAROL_LLM_TIMEOUT", file.llm_timeout, "60s"))?,
+                })
+            } else {
+                None
+            },
+            internal_token: env("OPS_INTERNAL_TOKEN"),
+        })
+    }
+}
+
+/// Reads a file of the configuration.
+///
+/// # Errors
+/// It cannot be read; the message names it.
+pub fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|source| Error::File { what: "read", path: path.to_owned(), source })
+}
+
+fn address(name: &str, value: &str) -> Result<SocketAddr> {
+    value
+        .parse()
+        .map_err(|_| Error::Config(format!("{name} is `{value}`, not an address such as 127.0.0.1:8180")))
+}
+
+fn duration(name: &str, value: &str) -> Result<Duration> {
+    humantime::parse_duration(value)
+        .ok()
+        .filter(|duration| *duration >= Duration::from_millis(100))
+        .ok_or_else(|| Error::Config(format!("{name} is `{value}`, not a duration of at least 100ms such as 15s")))
+}
+
+fn boolean(name: &str, value: &str) -> Result<bool> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(Error::Config(format!("{name} is `{value}`, neither true nor false"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(flags: &Flags, environment: &[(&str, &str)]) -> Result<Config> {
+        Config::load(flags, &|name| {
+            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("farol.yaml");
+        std::fs::write(&path, "http_addr: 127.0.0.1:3\nheartbeat: 3s\nsouthbound_addr: 127.0.0.1:3\n").expect("written");
+        let flags =
+            Flags { config: Some(path), http_addr: Some("127.0.0.1:1".to_owned()), ..Flags::default() };
+        let config = load(&flags, &[("FAROL_HTTP_ADDR", "127.0.0.1:2"), ("FAROL_SOUTHBOUND_ADDR", "127.0.0.1:2")])
+            .expect("valid");
+        assert_eq!(config.http_addr.port(), 1);
+        assert_eq!(config.southbound_addr.port(), 2);
+        assert_eq!(config.heartbeat, Duration::from_secs(3));
+        assert_eq!(config.retention, Duration::from_secs(7 * 86_400));
+    }
+
+    #[test]
+    fn a_mistake_is_refused_and_named() {
+        let says = |environment: &[(&str, &str)]| load(&Flags::default(), environment).expect_err("refused").to_string();
+        assert!(says(&[("FAROL_HTTP_ADDR", "here")]).contains("FAROL_HTTP_ADDR"));
+        assert!(says(&[("FAROL_HEARTBEAT", "often")]).contains("FAROL_HEARTBEAT"));
+        assert!(says(&[("AGENTIC_LLM_ENABLED", "perhaps")]).contains("AGENTIC_LLM_ENABLED"));
+        assert!(says(&[("DESK_ROOT_NOTIFY_EMAIL", "root@example.org")]).contains("FAROL_SMTP_URL"));
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("farol.yaml");
+        std::fs::write(&path, "retention: 7d\nhtp_addr: x\n").expect("written");
+        let flags = Flags { config: Some(path), ..Flags::default() };
+        let error = load(&flags, &[]).expect_err("refused");
+        assert!(error.to_string().contains("line 2, column 1"), "{error}");
+        assert!(error.to_string().contains("did you mean `http_addr`"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}

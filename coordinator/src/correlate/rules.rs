@@ -1,0 +1,122 @@
+//! What the registry says about a check, ready to be looked up.
+
+use std::collections::{HashMap, HashSet};
+
+use farol_protocol::{
+    CheckId, Status,
+    registry::{Persona, Registry, Severity},
+};
+
+use super::CheckKey;
+use crate::store::hosts::HostKey;
+
+/// Identity of the report that the coordinator makes about an agent's silence.
+pub const SILENCE: &str = "agent.silence";
+
+/// [`SILENCE`] as a check.
+///
+/// # Panics
+/// Never: the text is a check id.
+#[must_use]
+pub fn silence() -> CheckId {
+    SILENCE.parse().unwrap_or_else(|error| unreachable!("{SILENCE} is a check id: {error}"))
+}
+
+/// How a check becomes a finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Its scenario.
+    pub scenario: String,
+    /// What people read.
+    pub title: String,
+    /// Who speaks.
+    pub persona: Persona,
+    /// Bad reports in a row until it opens.
+    pub attempts: u32,
+    /// Good reports in a row until it resolves.
+    pub recover: u32,
+    severity: Severity,
+    critical_hosts: HashSet<HostKey>,
+}
+
+impl Rule {
+    /// A critical report counts for more on a critical host, a warning for
+    /// less than the scenario says.
+    pub(super) fn severity(&self, host: HostKey, status: Status) -> Severity {
+        match status {
+            Status::Ok | Status::Warning => match self.severity {
+                Severity::Critical => Severity::High,
+                Severity::High => Severity::Medium,
+                Severity::Medium | Severity::Low => Severity::Low,
+                Severity::Info => Severity::Info,
+            },
+            Status::Critical if self.critical_hosts.contains(&host) => match self.severity {
+                Severity::Info => Severity::Low,
+                Severity::Low => Severity::Medium,
+                Severity::Medium => Severity::High,
+                Severity::High | Severity::Critical => Severity::Critical,
+            },
+            Status::Critical | Status::Unknown => self.severity,
+        }
+    }
+}
+
+/// All rules of a registry.
+#[derive(Debug, Default)]
+pub struct Rules {
+    by_check: HashMap<CheckId, Rule>,
+}
+
+impl Rules {
+    /// Of `registry`, where `hosts` gives the keys of its hosts by name.
+    #[must_use]
+    pub fn new(registry: &Registry, hosts: &HashMap<String, HostKey>) -> Self {
+        let critical_hosts: HashSet<HostKey> = registry
+            .hosts
+            .iter()
+            .filter(|host| host.critical)
+            .filter_map(|host| hosts.get(&host.name).copied())
+            .collect();
+        let mut by_check: HashMap<CheckId, Rule> = registry
+            .scenarios
+            .iter()
+            .flat_map(|scenario| scenario.checks.iter().map(move |check| (scenario, check)))
+            .map(|(scenario, check)| {
+                let title = if scenario.checks.len() == 1 {
+                    scenario.title.clone()
+                } else {
+                    format!("{}: {}", scenario.title, check.name)
+                };
+                let rule = Rule {
+                    scenario: scenario.id.clone(),
+                    title,
+                    persona: scenario.persona,
+                    attempts: scenario.attempts,
+                    recover: scenario.recover,
+                    severity: scenario.severity,
+                    critical_hosts: critical_hosts.clone(),
+                };
+                (check.id.clone(), rule)
+            })
+            .collect();
+        // The silence itself is measured over time, so one report is enough.
+        let title = crate::text::Message::AgentSilentTitle.in_words(registry.language);
+        let rule = Rule {
+            scenario: SILENCE.to_owned(),
+            title,
+            persona: registry.silence.persona,
+            attempts: 1,
+            recover: 1,
+            severity: registry.silence.severity,
+            critical_hosts,
+        };
+        by_check.insert(silence(), rule);
+        Self { by_check }
+    }
+
+    /// The rule of a check; none for one that the registry does not have.
+    #[must_use]
+    pub fn of(&self, key: &CheckKey) -> Option<&Rule> {
+        self.by_check.get(&key.1)
+    }
+}

@@ -1,0 +1,101 @@
+//! `POST /southbound/v1/enroll`: a token and a certificate request become a
+//! certificate. The only door without a client certificate.
+
+use farol_protocol::{
+    Timestamp,
+    frame::{EnrolAnswer, EnrolRequest},
+};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header,
+};
+
+use super::listener::{Answer, Southbound, problem};
+use crate::{
+    error::{EnrolmentRefusal, Error},
+    events::Noun,
+};
+
+const BODY_LIMIT: usize = 16 * 1024;
+
+pub(super) async fn answer(south: &Southbound, request: Request<Incoming>) -> Answer {
+    let body = match Limited::new(request.into_body(), BODY_LIMIT).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            return problem(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                &format!("an enrolment has at most {BODY_LIMIT} bytes"),
+            );
+        }
+        Err(error) => return problem(StatusCode::BAD_REQUEST, "invalid_body", &format!("the body broke off: {error}")),
+    };
+    let request: EnrolRequest = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(error) => {
+            return problem(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_body",
+                &format!("the body is not an enrolment request: {error}"),
+            );
+        }
+    };
+    match enrol(south, &request).await {
+        Ok(answer) => json(&answer),
+        Err(error) => refusal(&error),
+    }
+}
+
+async fn enrol(south: &Southbound, request: &EnrolRequest) -> Result<EnrolAnswer, Error> {
+    let now = Timestamp::now();
+    let authority = &south.authority;
+    let certify = |id: &farol_protocol::HostId| {
+        authority.issue_host(&request.csr, id.as_str(), time::OffsetDateTime::now_utc()).map_err(Error::from)
+    };
+    let (host, certificate) = south.app.store.enrol(&request.token, now, certify).await?;
+    // Not left to the next poll: the host connects at once.
+    south.app.fleet.set_live(south.app.store.live_set().await?);
+    south.app.events.publish(Noun::Host, host.id.as_str(), "enrolled");
+    tracing::info!(agent_id = host.id.as_str(), host.name = host.name, "a host enrolled");
+    Ok(EnrolAnswer {
+        host_id: host.id,
+        name: host.name,
+        cert: certificate.cert_pem,
+        ca: authority.ca_pem().to_owned(),
+    })
+}
+
+fn refusal(error: &Error) -> Answer {
+    match error {
+        Error::Enrolment(refusal) => {
+            tracing::warn!("an enrolment was refused: {refusal}");
+            let status = match refusal {
+                EnrolmentRefusal::Unknown => StatusCode::UNAUTHORIZED,
+                EnrolmentRefusal::Expired | EnrolmentRefusal::Used | EnrolmentRefusal::Revoked => StatusCode::FORBIDDEN,
+            };
+            problem(status, refusal.code(), &refusal.to_string())
+        }
+        Error::Pki(
+            farol_pki::Error::CsrUnreadable { .. } | farol_pki::Error::CsrKey { .. } | farol_pki::Error::CsrSignature { .. },
+        ) => {
+            tracing::warn!("an enrolment was refused: {error}");
+            problem(StatusCode::UNPROCESSABLE_ENTITY, "csr_invalid", &error.to_string())
+        }
+        error => {
+            tracing::error!("an enrolment failed: {error}");
+            problem(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the coordinator could not enrol the host; its log says why, and the token is still good",
+            )
+        }
+    }
+}
+
+fn json(answer: &EnrolAnswer) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(farol_protocol::frame::encode(answer))));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,196 @@
+//! What an agent says of its orders becomes steps of their actions.
+
+use farol_protocol::{
+    ActionId, RiskClass, Timestamp, ToAgent,
+    action::{FinalState, Outcome, ReasonCode},
+    frame::{self, ActionAccepted, ActionRef, ActionResult, Hello, JournalHead},
+    registry::Persona,
+};
+
+use super::session::{Connection, End};
+use crate::{
+    action::{Event, State},
+    app::Shared,
+    auth::Operator,
+    error::{Error, Result},
+    events::Noun,
+    remediation::{self, Proposal},
+    store::{
+        actions::{ActionRow, Step},
+        hosts::HostRow,
+    },
+    text::Message,
+};
+
+/// Orders that a host may have begun end as interrupted when its journal is
+/// not the one that could tell: it changed, or went backward, as after a
+/// restored snapshot.
+pub(super) async fn after_hello(
+    connection: &Connection,
+    hello: &Hello,
+    before: Option<JournalHead>,
+) -> Result<()> {
+    let Some(before) = before else { return Ok(()) };
+    if before.id == hello.journal.id && hello.journal.seq >= before.seq {
+        return Ok(());
+    }
+    tracing::warn!(
+        before = before.seq,
+        now = hello.journal.seq,
+        "the host's action journal changed or went backward; what was sent to it is lost"
+    );
+    for row in connection.app.store.open_actions().await? {
+        if row.host == connection.host.key {
+            lose(&connection.app, &row, &connection.host, ReasonCode::JournalChanged).await?;
+        }
+    }
+    Ok(())
+}
+
+/// An action whose end cannot be known any more is `interrupted`.
+///
+/// # Errors
+/// The store failed.
+pub(crate) async fn lose(app: &Shared, row: &ActionRow, host: &HostRow, reason: ReasonCode) -> Result<()> {
+    if !matches!(row.state, State::Sent | State::Accepted) {
+        return Ok(());
+    }
+    let note = ended(app, row, host, FinalState::Interrupted, Some(reason), None);
+    let step = Step { reason: Some(reason), ..Step::new(Event::Lose, "farol").saying(note) };
+    let stepped = app.store.step(row.id, &step, Timestamp::now()).await?;
+    announce(app, stepped.row());
+    Ok(())
+}
+
+pub(super) async fn accepted(connection: &Connection, accepted: &ActionAccepted) -> Option<End> {
+    let step = Step { journal: Some(accepted.journal), ..Step::new(Event::Accept, &connection.host.name) };
+    match own(connection, accepted.action_id).await {
+        Ok(_) => {}
+        Err(error) => return failed(&error, accepted.action_id),
+    }
+    match connection.app.store.step(accepted.action_id, &step, Timestamp::now()).await {
+        Ok(stepped) => {
+            if stepped.moved() {
+                announce(&connection.app, stepped.row());
+            }
+            None
+        }
+        Err(error) => failed(&error, accepted.action_id),
+    }
+}
+
+pub(super) async fn finished(connection: &mut Connection, result: ActionResult) -> Option<End> {
+    match finish(connection, &result).await {
+        Ok(()) => {}
+        // An action that is not this host's is answered, so that the agent
+        // stops repeating it; the record keeps what it said.
+        Err(Error::NotFound { .. }) => {
+            tracing::warn!(action_id = %result.action_id, "the agent reports an action that is not its own");
+        }
+        Err(error) => return failed(&error, result.action_id),
+    }
+    let ack = ToAgent::ActionAck(ActionRef { action_id: result.action_id });
+    (!connection.socket.send(frame::encode(&ack)).await).then_some(End::Gone)
+}
+
+async fn finish(connection: &Connection, result: &ActionResult) -> Result<()> {
+    let row = own(connection, result.action_id).await?;
+    let app = &connection.app;
+    if row.plan_hash != result.plan_hash && result.state != FinalState::Refused {
+        tracing::error!(action_id = %row.id, "the agent ran another plan than the one that was sent");
+    }
+    let note = ended(app, &row, &connection.host, result.state, result.reason, result.outcome.as_ref());
+    let step = Step {
+        reason: result.reason,
+        detail: result.detail.as_deref(),
+        outcome: result.outcome.as_ref(),
+        journal: Some(result.journal),
+        ..Step::new(Event::Finish(result.state), &connection.host.name).saying(note)
+    };
+    let stepped = app.store.step(row.id, &step, Timestamp::now()).await?;
+    if stepped.moved() {
+        tracing::info!(action_id = %row.id, state = stepped.row().state.as_str(), "an action ended");
+        announce(app, stepped.row());
+        app.wake.dispatch.notify_one();
+        if let (FinalState::Refused, Some(ReasonCode::SignatureRequired), Some(class)) =
+            (result.state, result.reason, result.required_class)
+        {
+            plan_again(app, &row, &connection.host, class).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The host's policy puts the step above what was planned: the same step is
+/// proposed at that class, and waits for a decision that knows it.
+async fn plan_again(app: &Shared, row: &ActionRow, host: &HostRow, class: RiskClass) -> Result<()> {
+    if class <= row.class {
+        return Ok(());
+    }
+    let (plan, _) = farol_protocol::Plan::parse(&row.plan)?;
+    let proposal = Proposal {
+        by: &Operator::persona(Persona::A7),
+        host: (host.key, &host.id),
+        kind: plan.kind,
+        params: plan.params,
+        reason: &row.reason,
+        at_least: class,
+        finding_id: row.finding_id.clone(),
+        effect_key: Some(format!("{}/again", row.id)),
+    };
+    let (action, effect) = proposal.plan(Timestamp::now())?;
+    let note = remediation::proposal_note(app, &action, &effect, &host.name);
+    if app.store.propose(&action, Some(&note)).await? {
+        app.events.publish(Noun::Action, action.id.to_string(), State::Proposed.as_str());
+    }
+    Ok(())
+}
+
+/// The action, if it is this host's.
+async fn own(connection: &Connection, id: ActionId) -> Result<ActionRow> {
+    let row = connection.app.store.action(id).await?;
+    if row.host == connection.host.key {
+        return Ok(row);
+    }
+    Err(Error::NotFound { what: "action of this host", id: id.to_string() })
+}
+
+/// A7 says how an action ended.
+pub(super) fn ended(
+    app: &Shared,
+    row: &ActionRow,
+    host: &HostRow,
+    state: FinalState,
+    reason: Option<ReasonCode>,
+    outcome: Option<&Outcome>,
+) -> crate::store::inbox::Note {
+    let message = Message::ActionFinished {
+        id: &row.id.to_string(),
+        what: &remediation::in_words(app, row),
+        host: &host.name,
+        state,
+        reason,
+        exit_code: outcome.and_then(|outcome| outcome.exit_code),
+        duration_ms: outcome.map(|outcome| outcome.duration_ms),
+    }
+    .in_words(app.language());
+    remediation::note(row.id, "ended", Persona::A7.as_str(), false, "outcome", message)
+}
+
+pub(super) fn announce(app: &Shared, row: &ActionRow) {
+    app.events.publish(Noun::Action, row.id.to_string(), row.state.as_str());
+}
+
+/// A store that fails ends the connection: the agent keeps its result and
+/// repeats it after the next hello.
+fn failed(error: &Error, action: ActionId) -> Option<End> {
+    if matches!(error, Error::NotFound { .. }) {
+        tracing::warn!(action_id = %action, "the agent speaks of an action that is not its own");
+        return None;
+    }
+    tracing::error!(action_id = %action, "what the agent said of an action could not be stored: {error}");
+    Some(End::Close(
+        tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode::Again,
+        "the store failed",
+    ))
+}

@@ -1,0 +1,444 @@
+//! One connection of an agent, from its hello to its end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use farol_pki::PeerIdentity;
+use farol_protocol::{
+    FromAgent, MAX_FRAME_BYTES, SessionId, StreamId, Timestamp, ToAgent,
+    action::DEFAULT_TIMEOUT_MS,
+    frame::{
+        self, ChecksAssign, ErrorCode, ErrorFrame, Heartbeat, Hello, HelloAnswer, HelloPolicy, TelemetryAck,
+        TelemetryPush, Timeouts,
+    },
+    legacy as wire,
+    version::VersionRange,
+};
+use hyper::upgrade::Upgraded;
+use serde::Deserialize;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout},
+};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::{
+    Peer, legacy, results,
+    sequence::{Sequence, Verdict},
+    socket::{Incoming, Socket},
+};
+use crate::{
+    app::App,
+    error::Result,
+    events::Noun,
+    store::{
+        bulk::{BatchWrite, Bulk, NOT_COMMITTED, StreamKey},
+        hosts::{HostKey, HostRow},
+    },
+};
+
+/// The hello must come within this.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+/// Orders and answers that may wait for the socket.
+const OUTGOING: usize = 16;
+/// Below this a difference of clocks is the network's, not a skew.
+const SKEW_FLOOR_MS: i64 = 1_000;
+
+/// A connection whose identity is known.
+pub(super) struct Connection {
+    pub(super) app: App,
+    pub(super) host: HostRow,
+    pub(super) session: SessionId,
+    pub(super) socket: Socket,
+    pub(super) outgoing: mpsc::Receiver<String>,
+    pub(super) cut: CancellationToken,
+    pub(super) seen: Arc<AtomicI64>,
+    /// Added to the host's times.
+    pub(super) skew_ms: i64,
+}
+
+/// Why a connection ends.
+pub(super) enum End {
+    /// The peer is gone.
+    Gone,
+    /// We close it.
+    Close(CloseCode, &'static str),
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn run(app: App, host: HostKey, identity: PeerIdentity, upgraded: Upgraded, stop: CancellationToken) {
+    let session = SessionId::new();
+    let span = tracing::info_span!("session", agent_id = identity.host_id, session_id = %session);
+    let served = async {
+        let Some(socket) = Socket::new(upgraded).await else { return };
+        match app.store.host_by_key(host).await {
+            Ok(row) => begin(app, row, session, identity.key_sha256, socket, stop).await,
+            Err(error) => {
+                tracing::error!("a connection could not begin: {error}");
+                socket.close(CloseCode::Error, "the store failed").await;
+            }
+        }
+    };
+    served.instrument(span).await;
+}
+
+async fn begin(
+    app: App,
+    host: HostRow,
+    session: SessionId,
+    key_sha256: String,
+    mut socket: Socket,
+    stop: CancellationToken,
+) {
+    let first = match timeout(HELLO_LIMIT, socket.receive()).await {
+        Ok(Incoming::Text(text)) => text,
+        Ok(Incoming::Violation(code, reason)) => return socket.close(code, &reason).await,
+        Ok(Incoming::Sign | Incoming::Closed) | Err(_) => {
+            return socket.close(CloseCode::Policy, "no hello came").await;
+        }
+    };
+    let hello = match read_hello(first.as_str()) {
+        Ok(hello) => hello,
+        Err(error) => return refuse(socket, error).await,
+    };
+    let names = [host.id.as_str(), host.name.as_str()];
+    let claimed = match &hello {
+        First::V1(hello) => &hello.agent_id,
+        First::Legacy(hello) => &hello.agent_id,
+    };
+    if !names.contains(&claimed.as_str()) {
+        let message = format!(
+            "the certificate is that of host `{}` ({}), but the hello claims another agent_id",
+            host.name, host.id
+        );
+        return refuse(socket, error(ErrorCode::WrongIdentity, message)).await;
+    }
+
+    let cut = stop.child_token();
+    let (sender, outgoing) = mpsc::channel(OUTGOING);
+    let now = Timestamp::now();
+    let seen = app.fleet.seen_cell(host.key, now);
+    let peer = match &hello {
+        First::V1(_) => Peer::V1,
+        First::Legacy(_) => Peer::Legacy,
+    };
+    let connection =
+        Connection { app: Arc::clone(&app), host: host.clone(), session, socket, outgoing, cut: cut.clone(), seen, skew_ms: 0 };
+    let joined = Joined { app: Arc::clone(&app), host: host.key, session, name: host.name.clone() };
+    let (end, socket) = match hello {
+        First::V1(hello) => {
+            let join = || app.fleet.join(host.key, session, key_sha256, peer, sender, cut);
+            connection.serve(*hello, join, &joined).await
+        }
+        First::Legacy(hello) => {
+            let join = || app.fleet.join(host.key, session, key_sha256, peer, sender, cut);
+            legacy::serve(connection, hello, join, &joined).await
+        }
+    };
+    drop(joined);
+    match end {
+        End::Gone => tracing::info!("the connection ended"),
+        End::Close(code, reason) => {
+            tracing::info!("the connection is closed: {reason}");
+            socket.close(code, reason).await;
+        }
+    }
+}
+
+/// Announces a connection, and its end however that comes.
+pub(super) struct Joined {
+    app: App,
+    host: HostKey,
+    session: SessionId,
+    name: String,
+}
+
+impl Joined {
+    pub(super) fn announce(&self) {
+        self.app.events.publish(Noun::Host, &self.name, "online");
+        self.app.wake.dispatch.notify_one();
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        if self.app.fleet.leave(self.host, self.session) {
+            self.app.events.publish(Noun::Host, &self.name, "silent");
+        }
+    }
+}
+
+enum First {
+    V1(Box<Hello>),
+    Legacy(wire::Hello),
+}
+
+#[derive(Deserialize)]
+struct Peek {
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default)]
+    protocol: Option<VersionRange>,
+}
+
+fn error(code: ErrorCode, message: String) -> ErrorFrame {
+    ErrorFrame { code, message, action_id: None }
+}
+
+fn read_hello(text: &str) -> std::result::Result<First, ErrorFrame> {
+    let peek: Peek = serde_json::from_str(text)
+        .map_err(|error_| error(ErrorCode::InvalidFrame, format!("the first frame is not a hello: {error_}")))?;
+    if peek.method.as_deref() != Some("hello") {
+        return Err(error(ErrorCode::Unexpected, "the first frame of a connection is `hello`".to_owned()));
+    }
+    let Some(range) = peek.protocol else {
+        return serde_json::from_str(text)
+            .map(First::Legacy)
+            .map_err(|error_| error(ErrorCode::InvalidFrame, format!("the hello is not valid: {error_}")));
+    };
+    if VersionRange::OURS.agree(range).is_none() {
+        let ours = VersionRange::OURS;
+        let message = format!(
+            "no common protocol version: the agent speaks {} to {}, the coordinator {} to {}",
+            range.min, range.max, ours.min, ours.max
+        );
+        return Err(error(ErrorCode::UnsupportedVersion, message));
+    }
+    match FromAgent::parse(text) {
+        Ok(FromAgent::Hello(hello)) => Ok(First::V1(hello)),
+        Ok(_) => Err(error(ErrorCode::Unexpected, "the first frame of a connection is `hello`".to_owned())),
+        Err(frame) => Err(frame.into()),
+    }
+}
+
+async fn refuse(mut socket: Socket, error: ErrorFrame) {
+    tracing::warn!(code = ?error.code, "a hello was refused: {}", error.message);
+    let text = frame::encode(&ToAgent::Error(error));
+    if socket.send(text).await {
+        socket.close(CloseCode::Policy, "the hello was refused").await;
+    }
+}
+
+/// What the session has of the telemetry stream.
+struct Stream {
+    id: StreamId,
+    key: StreamKey,
+    sequence: Sequence,
+    acknowledged: u64,
+    committed: Arc<watch::Sender<u64>>,
+    commits: watch::Receiver<u64>,
+}
+
+impl Connection {
+    async fn serve(mut self, hello: Hello, join: impl FnOnce(), joined: &Joined) -> (End, Socket) {
+        let mut stream = match self.answer_hello(&hello).await {
+            Ok(Some(stream)) => stream,
+            Ok(None) => return (End::Gone, self.socket),
+            Err(error) => {
+                tracing::error!("a hello could not be answered: {error}");
+                return (End::Close(CloseCode::Error, "the store failed"), self.socket);
+            }
+        };
+        join();
+        joined.announce();
+        let end = self.talk(&mut stream).await;
+        (end, self.socket)
+    }
+
+    async fn answer_hello(&mut self, hello: &Hello) -> Result<Option<Stream>> {
+        let now = Timestamp::now();
+        self.set_skew(hello.timestamp, now);
+        let before = self.app.store.said_hello(self.host.key, hello, now).await?;
+        results::after_hello(self, hello, before).await?;
+        let (key, committed) = self.app.store.stream(self.host.key, hello.stream).await?;
+        let interval = self.app.config.heartbeat;
+        let answer = HelloAnswer {
+            ok: true,
+            policy: HelloPolicy {
+                timeouts: Timeouts { exec: DEFAULT_TIMEOUT_MS },
+                max_payload: MAX_FRAME_BYTES as u64,
+            },
+            protocol: farol_protocol::version::CURRENT,
+            session_id: self.session,
+            committed_seq: committed,
+            heartbeat_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
+            timestamp: now,
+        };
+        tracing::info!(version = hello.version, committed_seq = committed, "the agent said hello");
+        if !self.socket.send(frame::encode(&answer)).await || !self.socket.send(self.assignment()).await {
+            return Ok(None);
+        }
+        let (sender, commits) = watch::channel(committed);
+        Ok(Some(Stream {
+            id: hello.stream,
+            key,
+            sequence: Sequence::after(committed),
+            acknowledged: committed,
+            committed: Arc::new(sender),
+            commits,
+        }))
+    }
+
+    fn assignment(&self) -> String {
+        let checks = self.app.registry.assigned_to(&self.host.name);
+        let language = self.app.language();
+        let digest = ring::digest::digest(
+            &ring::digest::SHA256,
+            frame::encode(&(language, &checks)).as_bytes(),
+        );
+        let version = farol_protocol::action::hex(&digest.as_ref()[..16]);
+        frame::encode(&ToAgent::ChecksAssign(ChecksAssign { version, language, checks }))
+    }
+
+    /// A host's clock may be wrong: its times are moved by the difference to
+    /// ours, which small differences are too likely the network's for.
+    pub(super) fn set_skew(&mut self, theirs: Timestamp, now: Timestamp) {
+        let difference = now.since(theirs);
+        self.skew_ms = if difference.abs() < SKEW_FLOOR_MS { 0 } else { difference };
+    }
+
+    /// A time of the host by our clock, never in the future.
+    pub(super) fn corrected(&self, theirs: Timestamp, now: Timestamp) -> Timestamp {
+        theirs.plus_ms(self.skew_ms).min(now)
+    }
+
+    async fn talk(&mut self, stream: &mut Stream) -> End {
+        let interval = self.app.config.heartbeat;
+        let mut heard = Instant::now();
+        let mut beat = tokio::time::interval(interval);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        beat.reset();
+        loop {
+            tokio::select! {
+                () = self.cut.cancelled() => {
+                    return End::Close(CloseCode::Policy, "replaced, revoked or stopping");
+                }
+                incoming = self.socket.receive() => {
+                    heard = Instant::now();
+                    self.seen.store(Timestamp::now().as_ms(), Ordering::Relaxed);
+                    match incoming {
+                        Incoming::Text(text) => if let Some(end) = self.frame(stream, text.as_str()).await {
+                            return end;
+                        },
+                        Incoming::Sign => {}
+                        Incoming::Closed => return End::Gone,
+                        Incoming::Violation(code, reason) => {
+                            tracing::warn!("the agent broke a rule: {reason}");
+                            return End::Close(code, "the frame is not acceptable");
+                        }
+                    }
+                }
+                Some(text) = self.outgoing.recv() => if !self.socket.send(text).await {
+                    return End::Gone;
+                },
+                Ok(()) = stream.commits.changed() => {
+                    let seq = *stream.commits.borrow_and_update();
+                    if seq == NOT_COMMITTED {
+                        return End::Close(CloseCode::Again, "the store could not take a batch");
+                    }
+                    if seq > stream.acknowledged && !self.acknowledge(stream, seq).await {
+                        return End::Gone;
+                    }
+                }
+                _ = beat.tick() => {
+                    if heard.elapsed() > 2 * interval + interval / 2 {
+                        return End::Close(CloseCode::Away, "no sign of life in two intervals");
+                    }
+                    let heartbeat = ToAgent::Heartbeat(Heartbeat { timestamp: Timestamp::now() });
+                    if !self.socket.send(frame::encode(&heartbeat)).await {
+                        return End::Gone;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn acknowledge(&mut self, stream: &mut Stream, seq: u64) -> bool {
+        stream.acknowledged = seq;
+        self.socket.send(frame::encode(&ToAgent::TelemetryAck(TelemetryAck { stream: stream.id, seq }))).await
+    }
+
+    async fn frame(&mut self, stream: &mut Stream, text: &str) -> Option<End> {
+        let frame = match FromAgent::parse(text) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::warn!(code = ?error.code, "a frame was not understood: {error}");
+                let text = frame::encode(&ToAgent::Error(error.into()));
+                return (!self.socket.send(text).await).then_some(End::Gone);
+            }
+        };
+        match frame {
+            FromAgent::TelemetryPush(push) => self.push(stream, push).await,
+            FromAgent::ActionAccepted(accepted) => results::accepted(self, &accepted).await,
+            FromAgent::ActionResult(result) => results::finished(self, *result).await,
+            FromAgent::Heartbeat(heartbeat) => {
+                self.set_skew(heartbeat.timestamp, Timestamp::now());
+                None
+            }
+            FromAgent::Error(error) => {
+                tracing::warn!(code = ?error.code, action_id = error.action_id.map(|id| id.to_string()),
+                    "the agent did not take a frame: {}", error.message);
+                None
+            }
+            FromAgent::Hello(_) => {
+                let again = error(ErrorCode::Unexpected, "the connection has said hello already".to_owned());
+                (!self.socket.send(frame::encode(&ToAgent::Error(again))).await).then_some(End::Gone)
+            }
+        }
+    }
+
+    async fn push(&mut self, stream: &mut Stream, push: TelemetryPush) -> Option<End> {
+        if push.stream != stream.id {
+            let wrong = error(ErrorCode::Unexpected, "the batch is of another stream than the hello's".to_owned());
+            return (!self.socket.send(frame::encode(&ToAgent::Error(wrong))).await).then_some(End::Gone);
+        }
+        let lost = match stream.sequence.judge(push.seq, &push.payload.gaps) {
+            Verdict::Next { lost } => lost,
+            // On its way to the disk, or there: say again what is committed.
+            Verdict::Repeated => {
+                let committed = *stream.commits.borrow();
+                return (!self.acknowledge(stream, committed).await).then_some(End::Gone);
+            }
+            Verdict::Hole { expected } => {
+                let message = format!("batch {} came where {expected} was due, and no gap says why", push.seq);
+                tracing::warn!("{message}");
+                let text = frame::encode(&ToAgent::Error(error(ErrorCode::SeqGap, message)));
+                self.socket.send(text).await;
+                return Some(End::Close(CloseCode::Policy, "a sequence number was skipped"));
+            }
+        };
+        let now = Timestamp::now();
+        let mut payload = push.payload;
+        for report in &mut payload.reports {
+            report.observed_at = self.corrected(report.observed_at, now);
+        }
+        for gap in &mut payload.gaps {
+            (gap.from, gap.to) = (self.corrected(gap.from, now), self.corrected(gap.to, now));
+        }
+        self.app.metrics.batch(payload.reports.len());
+        let batch = BatchWrite {
+            host: self.host.key,
+            stream: stream.key,
+            seq: push.seq,
+            lost,
+            observed_at: self.corrected(push.ts, now),
+            received_at: now,
+            metrics: payload.metrics.as_ref().map(frame::encode),
+            reports: payload.reports,
+            gaps: payload.gaps,
+            committed: Arc::clone(&stream.committed),
+        };
+        // A full queue slows this agent down, which keeps what it could not send.
+        match self.app.bulk.send(Bulk::Batch(batch)).await {
+            Ok(()) => None,
+            Err(_) => Some(End::Close(CloseCode::Away, "the coordinator is stopping")),
+        }
+    }
+}

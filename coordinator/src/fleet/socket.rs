@@ -1,0 +1,106 @@
+//! One WebSocket to an agent: text frames in and out, bounded, timed.
+
+use std::time::Duration;
+
+use farol_protocol::MAX_FRAME_BYTES;
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::server::TlsStream;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error, Message, Utf8Bytes,
+        error::CapacityError,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+
+/// A peer that takes longer to read a frame is cut.
+const SEND_LIMIT: Duration = Duration::from_secs(20);
+
+/// What lies below: taken out of its HTTP wrapping, which costs memory.
+pub(super) type Stream = TlsStream<TcpStream>;
+
+pub(super) struct Socket {
+    stream: WebSocketStream<Stream>,
+}
+
+/// What came in.
+pub(super) enum Incoming {
+    /// A text frame.
+    Text(Utf8Bytes),
+    /// A ping or pong: the peer lives.
+    Sign,
+    /// The connection is over.
+    Closed,
+    /// The peer broke a rule; say why and close.
+    Violation(CloseCode, String),
+}
+
+impl Socket {
+    /// `None` when the connection is not one that the listener accepted.
+    pub(super) async fn new(upgraded: Upgraded) -> Option<Self> {
+        let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+        // The whole read buffer is zero-filled on each read and stays resident.
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4096)
+            .write_buffer_size(0)
+            .max_write_buffer_size(4 * MAX_FRAME_BYTES)
+            .max_message_size(Some(MAX_FRAME_BYTES))
+            .max_frame_size(Some(MAX_FRAME_BYTES));
+        let stream = WebSocketStream::from_partially_read(
+            parts.io.into_inner(),
+            parts.read_buf.to_vec(),
+            Role::Server,
+            Some(config),
+        );
+        Some(Self { stream: stream.await })
+    }
+
+    /// Cancel-safe.
+    pub(super) async fn receive(&mut self) -> Incoming {
+        match self.stream.next().await {
+            Some(Ok(Message::Text(text))) => Incoming::Text(text),
+            Some(Ok(Message::Binary(_))) => {
+                Incoming::Violation(CloseCode::Unsupported, "frames are JSON text, not binary".to_owned())
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Sign,
+            Some(Ok(Message::Close(_))) | None => Incoming::Closed,
+            Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
+                Incoming::Violation(CloseCode::Size, format!("a frame has at most {MAX_FRAME_BYTES} bytes"))
+            }
+            Some(Err(Error::Utf8(_))) => {
+                Incoming::Violation(CloseCode::Invalid, "a text frame is not UTF-8".to_owned())
+            }
+            Some(Err(error)) => {
+                tracing::debug!("an agent's connection broke: {error}");
+                Incoming::Closed
+            }
+        }
+    }
+
+    /// False when the connection is over or the peer does not read.
+    pub(super) async fn send(&mut self, text: String) -> bool {
+        match timeout(SEND_LIMIT, self.stream.send(Message::text(text))).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::debug!("an agent's connection broke: {error}");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("an agent does not read what it is sent, cutting it");
+                false
+            }
+        }
+    }
+
+    pub(super) async fn close(mut self, code: CloseCode, reason: &str) {
+        // A close reason has at most 123 bytes.
+        let reason: String = reason.chars().take(100).filter(char::is_ascii).collect();
+        let close = self.stream.close(Some(CloseFrame { code, reason: reason.into() }));
+        // Whatever the peer does with it, the connection is over.
+        let _over = timeout(Duration::from_secs(2), close).await;
+    }
+}

@@ -1,0 +1,278 @@
+//! Actions: asking, reading, deciding.
+
+use std::collections::HashMap;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+};
+use farol_protocol::{ActionId, ActionKind, PlanHash, Timestamp, action::Outcome};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    extract::{self, Body, Caller, Comment, Start, Limit, List, MAX_COMMENT, Query, Segment},
+    problem::{Answer, ApiError},
+};
+use crate::{
+    action,
+    app::{App, Shared},
+    remediation,
+    store::{
+        actions::{ActionRow, ApprovalRow, Decided, TransitionRow},
+        hosts::HostKey,
+    },
+};
+
+/// An action.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ActionView {
+    /// Identifier.
+    #[schema(value_type = String, format = "uuid")]
+    action_id: ActionId,
+    /// Where it runs.
+    host: String,
+    /// `command.exec` or `service.control`.
+    #[schema(value_type = String)]
+    kind: ActionKind,
+    /// Where it is.
+    state: action::State,
+    /// `R0` to `R3`.
+    risk_class: &'static str,
+    /// SHA-256 of the plan's bytes, in hexadecimal.
+    plan_hash: String,
+    /// The plan's exact bytes, a JSON document.
+    plan: String,
+    /// What it does, in words.
+    what: String,
+    /// When it was asked for.
+    #[schema(value_type = String, format = DateTime)]
+    issued_at: Timestamp,
+    /// When it can no longer begin.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+    /// When it changed last.
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+    /// Who asked.
+    requested_by: String,
+    /// Why.
+    reason: String,
+    /// Why it ended so, as a stable code.
+    reason_code: Option<String>,
+    /// The same in words.
+    detail: Option<String>,
+    /// The finding it is to mend.
+    finding_id: Option<String>,
+}
+
+/// An action with its life.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ActionDetail {
+    #[serde(flatten)]
+    action: ActionView,
+    /// What it left; null until it ends.
+    outcome: Option<OutcomeView>,
+    /// Each state it entered, oldest first.
+    transitions: Vec<TransitionRow>,
+    /// Decisions on it, oldest first.
+    approvals: Vec<ApprovalRow>,
+}
+
+/// What an action left.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OutcomeView {
+    /// Null when a signal ended it or nothing ran.
+    exit_code: Option<i32>,
+    /// Standard output, as far as it was kept.
+    stdout: String,
+    /// Standard error, as far as it was kept.
+    stderr: String,
+    /// Whether output was cut.
+    truncated: bool,
+    /// How long it ran, in ms.
+    duration_ms: u64,
+}
+
+/// An action to ask for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewAction {
+    /// Id or name.
+    host: String,
+    /// `command.exec` or `service.control`.
+    #[schema(value_type = String, example = "command.exec")]
+    kind: ActionKind,
+    /// Of the kind: `{"command", "args", "cwd", "timeout"}` with the timeout in ms, or `{"service", "verb", "timeout"}`.
+    #[schema(value_type = Object, example = json!({"command": "uptime", "args": [], "timeout": 10_000}))]
+    params: Value,
+    /// Why, at most 1,000 characters.
+    #[schema(max_length = 1000)]
+    reason: String,
+}
+
+/// A decision, bound to the plan it was made on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Decision {
+    /// The `plan_hash` of the action as the person read it.
+    #[schema(value_type = String)]
+    plan_hash: PlanHash,
+    /// What they say, at most 1,000 characters.
+    #[serde(default)]
+    #[schema(max_length = 1000)]
+    comment: String,
+}
+
+/// Which actions.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ActionsQuery {
+    /// Only those in this state.
+    state: Option<action::State>,
+    /// Items on a page, 1 to 200; 50 unless said otherwise.
+    #[serde(default)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
+    limit: Limit,
+    /// The `next_cursor` of the page before.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    cursor: Start,
+}
+
+/// Actions, newest first
+#[utoipa::path(get, path = "/api/v1/actions", tag = "actions", operation_id = "actions", params(ActionsQuery),
+    responses((status = 200, body = List<ActionView>)))]
+pub(super) async fn list(State(app): State<App>, Query(query): Query<ActionsQuery>) -> Answer<List<ActionView>> {
+    let page = app.store.actions(query.state, &query.cursor.0, query.limit.0).await?;
+    let names: HashMap<HostKey, String> = app.store.host_names().await?;
+    Ok(Json(List::of(page, |row| {
+        let host = names.get(&row.host).cloned().unwrap_or_default();
+        view(&app, row, host)
+    })))
+}
+
+/// Asks for an action
+///
+/// It waits for a person's decision.
+#[utoipa::path(post, path = "/api/v1/actions", tag = "actions", operation_id = "propose_action",
+    request_body = NewAction, responses((status = 201, body = ActionView)))]
+pub(super) async fn propose(
+    State(app): State<App>,
+    Caller(operator): Caller,
+    Body(new): Body<NewAction>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<ActionView>), ApiError> {
+    extract::check_length("reason", &new.reason, MAX_COMMENT)?;
+    let row = app.propose(&operator, &new.host, new.kind, new.params, &new.reason).await?;
+    let location = format!("/api/v1/actions/{}", row.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(named(&app, row).await?)))
+}
+
+/// An action with its life
+#[utoipa::path(get, path = "/api/v1/actions/{id}", tag = "actions", operation_id = "action",
+    params(("id" = String, Path, description = "The action")),
+    responses((status = 200, body = ActionDetail)))]
+pub(super) async fn one(State(app): State<App>, Segment(id): Segment<ActionId>) -> Answer<ActionDetail> {
+    let row = app.store.action(id).await?;
+    let outcome = row.outcome.clone().map(OutcomeView::from);
+    Ok(Json(ActionDetail {
+        action: named(&app, row).await?,
+        outcome,
+        transitions: app.store.transitions(id).await?,
+        approvals: app.store.approvals(id).await?,
+    }))
+}
+
+/// Agrees to exactly this plan
+///
+/// 200 when the action is on its way to its host, 202 when another person must agree too.
+#[utoipa::path(post, path = "/api/v1/actions/{id}/approve", tag = "actions", operation_id = "approve_action",
+    params(("id" = String, Path, description = "The action")), request_body = Decision,
+    responses((status = 200, body = ActionView), (status = 202, body = ActionView)))]
+pub(super) async fn approve(
+    State(app): State<App>,
+    Caller(operator): Caller,
+    Segment(id): Segment<ActionId>,
+    Body(decision): Body<Decision>,
+) -> Result<(StatusCode, Json<ActionView>), ApiError> {
+    extract::check_length("comment", &decision.comment, MAX_COMMENT)?;
+    let (status, row) = match app.approve(&operator, id, &decision.plan_hash, &decision.comment).await? {
+        Decided::Queued(row) => (StatusCode::OK, row),
+        Decided::WaitsForSecond(row) => (StatusCode::ACCEPTED, row),
+    };
+    Ok((status, Json(named(&app, row).await?)))
+}
+
+/// Declines this plan
+#[utoipa::path(post, path = "/api/v1/actions/{id}/reject", tag = "actions", operation_id = "reject_action",
+    params(("id" = String, Path, description = "The action")), request_body = Decision,
+    responses((status = 200, body = ActionView)))]
+pub(super) async fn reject(
+    State(app): State<App>,
+    Caller(operator): Caller,
+    Segment(id): Segment<ActionId>,
+    Body(decision): Body<Decision>,
+) -> Answer<ActionView> {
+    extract::check_length("comment", &decision.comment, MAX_COMMENT)?;
+    let row = app.reject(&operator, id, &decision.plan_hash, &decision.comment).await?;
+    Ok(Json(named(&app, row).await?))
+}
+
+/// Cancels an action
+///
+/// One that has left for its host is asked back: its state then changes when the host answers.
+#[utoipa::path(post, path = "/api/v1/actions/{id}/cancel", tag = "actions", operation_id = "cancel_action",
+    params(("id" = String, Path, description = "The action")), request_body = Comment,
+    responses((status = 200, body = ActionView)))]
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Caller(operator): Caller,
+    Segment(id): Segment<ActionId>,
+    Body(body): Body<Comment>,
+) -> Answer<ActionView> {
+    let comment = body.comment.unwrap_or_default();
+    extract::check_length("comment", &comment, MAX_COMMENT)?;
+    let row = app.cancel(&operator, id, &comment).await?;
+    Ok(Json(named(&app, row).await?))
+}
+
+async fn named(app: &Shared, row: ActionRow) -> Result<ActionView, ApiError> {
+    let host = app.store.host_by_key(row.host).await?.name;
+    Ok(view(app, row, host))
+}
+
+fn view(app: &Shared, row: ActionRow, host: String) -> ActionView {
+    ActionView {
+        what: remediation::in_words(app, &row),
+        action_id: row.id,
+        host,
+        kind: row.kind,
+        state: row.state,
+        risk_class: row.class.as_str(),
+        plan_hash: row.plan_hash.to_string(),
+        plan: row.plan,
+        issued_at: row.issued_at,
+        expires_at: row.expires_at,
+        updated_at: row.updated_at,
+        requested_by: row.requested_by,
+        reason: row.reason,
+        reason_code: row.reason_code,
+        detail: row.detail,
+        finding_id: row.finding_id,
+    }
+}
+
+impl From<Outcome> for OutcomeView {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            exit_code: outcome.exit_code,
+            stdout: outcome.stdout,
+            stderr: outcome.stderr,
+            truncated: outcome.truncated,
+            duration_ms: outcome.duration_ms,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The gate before every handler: method, token, role and query parameters,
+//! in this order, before any body is read.
+
+use axum::{
+    extract::{MatchedPath, Query, Request, State},
+    http::{HeaderMap, Uri, header},
+    middleware::Next,
+    response::Response,
+};
+use farol_protocol::Timestamp;
+use ring::hmac;
+
+use super::{
+    permissions::{self, Found, Permission, Row},
+    problem::ApiError,
+};
+use crate::{app::App, auth::Operator, roster::Role, store::tokens::TokenState};
+
+/// Header of the coordinator's own workers.
+pub(super) const INTERNAL_TOKEN: &str = "x-ops-internal-token";
+
+/// Lets a request through to its handler, or answers in its place.
+pub(super) async fn gate(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    let Some(path) = request.extensions().get::<MatchedPath>().cloned() else {
+        return Ok(next.run(request).await);
+    };
+    let row = match permissions::find(request.method(), path.as_str()) {
+        Found::Row(row) => row,
+        Found::Methods(allow) => return Err(ApiError::method_not_allowed(&allow)),
+        Found::Nothing => {
+            return Err(ApiError::internal(&format!("the route {} has no row among the permissions", path.as_str())));
+        }
+    };
+    match row.permission {
+        Permission::Public => {}
+        Permission::Internal => internal(app.config.internal_token.as_deref(), request.headers())?,
+        permission => {
+            let operator = operator(&app, request.headers()).await?;
+            allow(operator.role(), permission)?;
+            request.extensions_mut().insert(operator);
+        }
+    }
+    check_query(row, request.uri())?;
+    if !row.writes {
+        return Ok(next.run(request).await);
+    }
+    // hyper drops a handler whose caller hangs up. One that writes goes on
+    // alone, so that nothing is left half-way between two steps.
+    tokio::spawn(next.run(request)).await.map_err(|error| ApiError::internal(&format!("a handler ended early: {error}")))
+}
+
+async fn operator(app: &App, headers: &HeaderMap) -> Result<Operator, ApiError> {
+    let token = bearer(headers)?;
+    match app.store.authenticate(token, Timestamp::now()).await? {
+        TokenState::Valid(operator) => Ok(operator),
+        TokenState::Expired => Err(ApiError::token_expired()),
+        TokenState::Unknown => {
+            Err(ApiError::unauthenticated("the token is not known here; make one with `farol token create`"))
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Err(ApiError::unauthenticated("a token is needed: send `authorization: Bearer TOKEN`"));
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .filter(|token| !token.is_empty())
+        .ok_or_else(|| ApiError::unauthenticated("the authorization header is not `Bearer TOKEN`"))
+}
+
+fn allow(role: Role, permission: Permission) -> Result<(), ApiError> {
+    let roles = permission.roles();
+    if roles.contains(&role) {
+        return Ok(());
+    }
+    let may = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
+    Err(ApiError::forbidden(format!("{} needs one of the roles {may}; this token is {role}", permission.purpose())))
+}
+
+fn internal(configured: Option<&str>, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(configured) = configured else { return Err(ApiError::internal_closed()) };
+    match headers.get(INTERNAL_TOKEN) {
+        Some(presented) if same_secret(configured.as_bytes(), presented.as_bytes()) => Ok(()),
+        Some(_) => Err(ApiError::unauthenticated("the X-Ops-Internal-Token is wrong")),
+        None => Err(ApiError::unauthenticated("the header X-Ops-Internal-Token is missing")),
+    }
+}
+
+/// In a time that says nothing about where the two differ, or how long they are.
+fn same_secret(configured: &[u8], presented: &[u8]) -> bool {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, configured);
+    let tag = hmac::sign(&key, configured);
+    hmac::verify(&key, presented, tag.as_ref()).is_ok()
+}
+
+fn check_query(row: &Row, uri: &Uri) -> Result<(), ApiError> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|_| ApiError::invalid_query("the query is not `name=value&name=value`"))?;
+    let Some((stranger, _)) = pairs.iter().find(|(name, _)| !row.query.contains(&name.as_str())) else {
+        return Ok(());
+    };
+    let stranger = crate::text::plain(stranger, 64);
+    Err(ApiError::invalid_query(if row.query.is_empty() {
+        format!("`{stranger}` is not a parameter of this address, which takes none")
+    } else {
+        format!("`{stranger}` is not a parameter of this address; it takes {}", row.query.join(", "))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderValue, Method};
+
+    use super::*;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_static(value));
+        headers
+    }
+
+    #[test]
+    fn a_bearer_token_is_read_and_nothing_else_is() {
+        assert_eq!(bearer(&headers("authorization", "Bearer abc")).expect("read"), "abc");
+        assert_eq!(bearer(&headers("authorization", "bearer abc")).expect("read"), "abc");
+        for bad in ["abc", "Basic abc", "Bearer", "Bearer  "] {
+            assert!(bearer(&headers("authorization", bad)).is_err(), "{bad}");
+        }
+        assert!(bearer(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn secrets_are_equal_only_when_they_are() {
+        assert!(same_secret(b"secret", b"secret"));
+        for other in [&b"secre"[..], b"secretx", b"", b"Secret"] {
+            assert!(!same_secret(b"secret", other));
+        }
+    }
+
+    #[test]
+    fn the_internal_token_is_wanted_and_closed_where_none_is_set() {
+        let said = |configured, headers| format!("{:?}", internal(configured, &headers));
+        assert!(said(None, headers(INTERNAL_TOKEN, "x")).contains("internal_token_unset"));
+        assert!(said(Some("x"), HeaderMap::new()).contains("missing"));
+        assert!(said(Some("x"), headers(INTERNAL_TOKEN, "y")).contains("wrong"));
+        assert!(internal(Some("x"), &headers(INTERNAL_TOKEN, "x")).is_ok());
+    }
+
+    #[test]
+    fn a_weak_role_hears_which_roles_may() {
+        assert!(allow(Role::Devops, Permission::Propose).is_ok());
+        let said = format!("{:?}", allow(Role::Seo, Permission::Decide));
+        for words in ["deciding on actions", "super_admin, ops_lead, agentic_operator", "this token is seo"] {
+            assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_query_parameter_is_named_with_those_there_are() {
+        let Found::Row(row) = permissions::find(&Method::GET, "/api/v1/hosts") else { panic!("a row") };
+        let check = |uri: &'static str| check_query(row, &Uri::from_static(uri));
+        assert!(check("/api/v1/hosts").is_ok());
+        assert!(check("/api/v1/hosts?limit=5&cursor=x").is_ok());
+        let said = format!("{:?}", check("/api/v1/hosts?limit=5&lmit=6"));
+        assert!(said.contains("`lmit`") && said.contains("limit, cursor"), "{said}");
+    }
+}

@@ -1,0 +1,183 @@
+//! Hosts.
+
+use axum::{Json, extract::State};
+use farol_protocol::{Report, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    extract::{Limit, List, Query, Segment},
+    problem::Answer,
+};
+use crate::{
+    app::{App, Shared},
+    store::hosts::{Enrolment, HostRow},
+};
+
+/// Where a host is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum HostState {
+    /// Connected.
+    Online,
+    /// Enrolled and away.
+    Silent,
+    /// Its identity was taken back.
+    Revoked,
+    /// Known, never enrolled.
+    Pending,
+}
+
+/// A machine.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HostView {
+    /// Identifier, the one in its certificate.
+    id: String,
+    /// For people.
+    name: String,
+    /// Where it is.
+    state: HostState,
+    /// When it was last heard.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_seen: Option<Timestamp>,
+    /// Of its agent.
+    agent_version: Option<String>,
+    /// Its site.
+    site: Option<String>,
+    /// Whether its findings are raised to critical.
+    critical: bool,
+    /// Protocol version of its agent; 0 for the older contract without one.
+    protocol: Option<i64>,
+    /// Highest class that it runs without a signature.
+    max_unsigned_class: Option<&'static str>,
+    /// End of its certificate.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    cert_not_after: Option<Timestamp>,
+}
+
+/// A machine with what it says of itself.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HostDetail {
+    #[serde(flatten)]
+    host: HostView,
+    /// The connection it holds.
+    session_id: Option<String>,
+    /// Latest readings.
+    #[schema(value_type = Option<Object>)]
+    metrics: Option<Value>,
+    /// When they were taken.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    metrics_at: Option<Timestamp>,
+    /// Batches that were committed.
+    received: i64,
+    /// Batches that its spool had to drop.
+    lost: i64,
+    /// What its checks said last.
+    checks: Vec<ReportView>,
+}
+
+/// What a check found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReportView {
+    /// The check.
+    check: String,
+    /// `ok`, `warning`, `critical`, `unknown`.
+    status: &'static str,
+    /// What was measured.
+    value: Option<f64>,
+    /// Its unit.
+    unit: Option<String>,
+    /// What was found.
+    text: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    observed_at: Timestamp,
+}
+
+/// Which page of the hosts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HostsQuery {
+    /// Items on a page, 1 to 200; 50 unless said otherwise.
+    #[serde(default)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
+    limit: Limit,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Hosts by name
+#[utoipa::path(get, path = "/api/v1/hosts", tag = "hosts", operation_id = "hosts", params(HostsQuery),
+    responses((status = 200, body = List<HostView>)))]
+pub(super) async fn list(State(app): State<App>, Query(query): Query<HostsQuery>) -> Answer<List<HostView>> {
+    let hosts = app.store.hosts().await?.into_iter().map(|row| view(&app, row)).collect();
+    Ok(Json(List::cut(hosts, query.cursor.as_deref(), query.limit, |host: &HostView| host.name.as_str())))
+}
+
+/// A host, by id or name
+#[utoipa::path(get, path = "/api/v1/hosts/{host}", tag = "hosts", operation_id = "host",
+    params(("host" = String, Path, description = "Its id or name")),
+    responses((status = 200, body = HostDetail)))]
+pub(super) async fn one(State(app): State<App>, Segment(host): Segment<String>) -> Answer<HostDetail> {
+    let row = app.store.host(&host).await?;
+    let telemetry = app.store.telemetry_of(row.key).await?;
+    Ok(Json(HostDetail {
+        session_id: app.fleet.session(row.key).map(|session| session.to_string()),
+        metrics: telemetry.metrics,
+        metrics_at: telemetry.metrics_at,
+        received: telemetry.received,
+        lost: telemetry.lost,
+        checks: app.board.of(row.key).into_iter().map(report).collect(),
+        host: view(&app, row),
+    }))
+}
+
+fn view(app: &Shared, row: HostRow) -> HostView {
+    HostView {
+        id: row.id.to_string(),
+        state: state(row.enrolment, app.fleet.online(row.key)),
+        last_seen: row.last_seen.max(app.fleet.last_seen(row.key)),
+        agent_version: row.agent_version,
+        site: row.site,
+        critical: app.registry.host(&row.name).is_some_and(|host| host.critical),
+        protocol: row.protocol,
+        max_unsigned_class: row.max_unsigned_class.map(farol_protocol::RiskClass::as_str),
+        cert_not_after: row.cert_not_after,
+        name: row.name,
+    }
+}
+
+const fn state(enrolment: Enrolment, online: bool) -> HostState {
+    match enrolment {
+        Enrolment::Pending => HostState::Pending,
+        Enrolment::Revoked => HostState::Revoked,
+        Enrolment::Enrolled if online => HostState::Online,
+        Enrolment::Enrolled => HostState::Silent,
+    }
+}
+
+fn report(report: Report) -> ReportView {
+    ReportView {
+        check: report.check.to_string(),
+        status: report.status.as_str(),
+        value: report.value,
+        unit: report.unit,
+        text: report.text,
+        observed_at: report.observed_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_enrolled_host_is_online_or_silent() {
+        assert_eq!(state(Enrolment::Enrolled, true), HostState::Online);
+        assert_eq!(state(Enrolment::Enrolled, false), HostState::Silent);
+        assert_eq!(state(Enrolment::Revoked, true), HostState::Revoked);
+        assert_eq!(state(Enrolment::Pending, false), HostState::Pending);
+    }
+}

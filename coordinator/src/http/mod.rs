@@ -1,0 +1,125 @@
+//! The northbound API: one file per noun, one table of permissions, one
+//! mapping of errors.
+
+mod action_log;
+mod actions;
+mod authenticate;
+mod chat;
+mod events;
+mod extract;
+mod findings;
+mod health;
+mod hosts;
+mod inbox;
+mod internal;
+mod openapi;
+mod permissions;
+mod problem;
+mod roster;
+mod scenarios;
+
+use std::time::Instant;
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderValue, Method, Uri, header},
+    middleware::{self, Next},
+    response::Response,
+};
+use utoipa::OpenApi as _;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use self::problem::ApiError;
+use crate::app::App;
+
+/// The API.
+#[must_use]
+pub fn router(app: App) -> Router {
+    let (routes, _) = routes().split_for_parts();
+    routes
+        .merge(openapi::pages())
+        .fallback(no_route)
+        .layer(middleware::from_fn_with_state(App::clone(&app), authenticate::gate))
+        .layer(middleware::from_fn_with_state(App::clone(&app), record))
+        .with_state(app)
+}
+
+/// The OpenAPI document.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    let (_, mut document) = routes().split_for_parts();
+    openapi::add_problems(&mut document);
+    document
+}
+
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .routes(routes!(roster::list))
+        .routes(routes!(inbox::pending))
+        .routes(routes!(inbox::threads))
+        .routes(routes!(inbox::messages))
+        .routes(routes!(inbox::reply))
+        .routes(routes!(inbox::archive))
+        .routes(routes!(health::health))
+        .routes(routes!(scenarios::list))
+        .routes(routes!(findings::agents_list))
+        .routes(routes!(findings::acknowledge))
+        .routes(routes!(action_log::list))
+        .routes(routes!(scenarios::run))
+        .routes(routes!(chat::ask))
+        .routes(routes!(internal::tick))
+        .routes(routes!(hosts::list))
+        .routes(routes!(hosts::one))
+        .routes(routes!(findings::list))
+        .routes(routes!(findings::one))
+        .routes(routes!(actions::list, actions::propose))
+        .routes(routes!(actions::one))
+        .routes(routes!(actions::approve))
+        .routes(routes!(actions::reject))
+        .routes(routes!(actions::cancel))
+        .routes(routes!(events::stream))
+        .routes(routes!(health::metrics))
+        .routes(routes!(openapi::document))
+}
+
+async fn no_route(uri: Uri) -> ApiError {
+    ApiError::no_route(uri.path())
+}
+
+/// Logs and counts each request, and keeps its answer out of caches.
+async fn record(State(app): State<App>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = method(request.method());
+    let mut response = next.run(request).await;
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let status = response.status().as_u16();
+    let duration = began.elapsed();
+    app.metrics.http_request(route, method, status, duration.as_secs_f64());
+    tracing::debug!(
+        http.route = route,
+        http.method = method,
+        http.status = status,
+        duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        "answered a request"
+    );
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A method as a label: callers can invent methods, labels must stay few.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

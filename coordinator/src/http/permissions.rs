@@ -1,0 +1,226 @@
+//! Who may call what: one table of routes and one rule of roles.
+//!
+//! **Invariant.** A route without a row is refused. A test walks the OpenAPI
+//! document and the table and wants each in the other.
+
+use axum::http::Method;
+
+use crate::roster::Role;
+
+/// What a caller must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Permission {
+    /// Nothing.
+    Public,
+    /// The token of the coordinator's own workers.
+    Internal,
+    /// Any role.
+    OpsView,
+    /// A role that runs scenarios.
+    RunScenario,
+    /// A role that asks for actions.
+    Propose,
+    /// A role that decides on actions.
+    Decide,
+}
+
+impl Permission {
+    /// The roles that hold it.
+    pub(crate) const fn roles(self) -> &'static [Role] {
+        match self {
+            Self::Public | Self::Internal => &[],
+            Self::OpsView => &Role::ALL,
+            Self::RunScenario | Self::Decide => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator],
+            Self::Propose => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator, Role::Devops],
+        }
+    }
+
+    /// The same in words, for whoever lacks it.
+    pub(crate) const fn purpose(self) -> &'static str {
+        match self {
+            Self::Public | Self::Internal | Self::OpsView => "this",
+            Self::RunScenario => "running scenarios",
+            Self::Propose => "asking for actions",
+            Self::Decide => "deciding on actions",
+        }
+    }
+}
+
+/// One route.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    pub(crate) permission: Permission,
+    /// Query parameters it takes.
+    pub(crate) query: &'static [&'static str],
+    /// Whether it changes something, so that it runs to its end although its
+    /// caller hangs up.
+    pub(crate) writes: bool,
+}
+
+const fn get(path: &'static str, permission: Permission) -> Row {
+    Row { method: Method::GET, path, permission, query: &[], writes: false }
+}
+
+const fn list(path: &'static str, query: &'static [&'static str]) -> Row {
+    Row { method: Method::GET, path, permission: Permission::OpsView, query, writes: false }
+}
+
+const fn write(path: &'static str, permission: Permission) -> Row {
+    Row { method: Method::POST, path, permission, query: &[], writes: true }
+}
+
+const PAGE: &[&str] = &["limit", "cursor"];
+
+use Permission::{Decide, Internal, OpsView, Propose, Public, RunScenario};
+
+static TABLE: [Row; 30] = [
+    // The operations agents' own API.
+    get("/api/v1/agents/roster", OpsView),
+    list("/api/v1/agents/inbox", &["role", "limit", "cursor"]),
+    list("/api/v1/agents/threads", PAGE),
+    get("/api/v1/agents/threads/{id}/messages", OpsView),
+    write("/api/v1/agents/threads/{id}/reply", OpsView),
+    write("/api/v1/agents/messages/{id}/ack", OpsView),
+    get("/api/v1/agents/health", Public),
+    get("/api/v1/agents/scenarios", OpsView),
+    list("/api/v1/agents/findings", &["state", "limit", "cursor"]),
+    write("/api/v1/agents/findings/{id}/ack", OpsView),
+    list("/api/v1/agents/action-log", PAGE),
+    write("/api/v1/agents/runs/{scenario_id}", RunScenario),
+    // A question changes nothing: whoever hangs up stops asking.
+    Row { method: Method::POST, path: "/api/v1/agents/chat", permission: OpsView, query: &[], writes: false },
+    write("/api/v1/agents/internal/tick", Internal),
+    // Farol's own nouns.
+    list("/api/v1/hosts", PAGE),
+    get("/api/v1/hosts/{host}", OpsView),
+    list("/api/v1/findings", &["state", "limit", "cursor"]),
+    get("/api/v1/findings/{id}", OpsView),
+    list("/api/v1/actions", &["state", "limit", "cursor"]),
+    write("/api/v1/actions", Propose),
+    get("/api/v1/actions/{id}", OpsView),
+    write("/api/v1/actions/{id}/approve", Decide),
+    write("/api/v1/actions/{id}/reject", Decide),
+    write("/api/v1/actions/{id}/cancel", Decide),
+    list("/api/v1/events", &["last_event_id"]),
+    // Counts and names of checks, no text from hosts: a scraper needs no token.
+    get("/metrics", Public),
+    get("/api/openapi.json", Public),
+    get("/api/docs", Public),
+    get("/api/docs/", Public),
+    get("/api/docs/{*rest}", Public),
+];
+
+/// What the table says of a request.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Its row.
+    Row(&'static Row),
+    /// The route has only these methods.
+    Methods(String),
+    /// The route has no row.
+    Nothing,
+}
+
+/// The row of a matched route.
+pub(crate) fn find(method: &Method, path: &str) -> Found {
+    // Whatever answers GET answers HEAD, without the body.
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    let rows: Vec<&'static Row> = TABLE.iter().filter(|row| row.path == path).collect();
+    match rows.iter().find(|row| row.method == *method) {
+        Some(row) => Found::Row(row),
+        None if rows.is_empty() => Found::Nothing,
+        None => {
+            let methods: Vec<&str> = rows
+                .iter()
+                .flat_map(|row| match row.method {
+                    Method::GET => vec!["GET", "HEAD"],
+                    _ => vec![row.method.as_str()],
+                })
+                .collect();
+            Found::Methods(methods.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The browser's pages are no part of the document.
+    fn documented(row: &Row) -> bool {
+        !row.path.starts_with("/api/docs")
+    }
+
+    #[test]
+    fn every_route_has_a_row_and_every_row_a_route() {
+        let document = serde_json::to_value(super::super::document()).expect("serializable");
+        let mut routes = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("methods") {
+                let query: BTreeSet<String> = operation["parameters"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter(|parameter| parameter["in"] == "query")
+                    .filter_map(|parameter| parameter["name"].as_str().map(str::to_owned))
+                    .collect();
+                let open = operation["security"].as_array().is_some_and(|list| list == &[Value::Object(
+                    serde_json::Map::new(),
+                )]);
+                routes.insert((method.to_uppercase(), path.clone(), query, open));
+            }
+        }
+        let rows: BTreeSet<_> = TABLE
+            .iter()
+            .filter(|row| documented(row))
+            .map(|row| {
+                let query = row.query.iter().map(|name| (*name).to_owned()).collect();
+                (row.method.to_string(), row.path.to_owned(), query, row.permission == Permission::Public)
+            })
+            .collect();
+        assert_eq!(routes, rows);
+        assert_eq!(rows.len(), TABLE.iter().filter(|row| documented(row)).count(), "a row is there twice");
+    }
+
+    #[test]
+    fn the_rule_of_roles_is_the_one_that_was_agreed() {
+        let holds = |role: Role, permission: Permission| permission.roles().contains(&role);
+        for role in Role::ALL {
+            let first_three = [Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator].contains(&role);
+            assert!(holds(role, Permission::OpsView));
+            assert_eq!(holds(role, Permission::RunScenario), first_three);
+            assert_eq!(holds(role, Permission::Decide), first_three);
+            assert_eq!(holds(role, Permission::Propose), first_three || role == Role::Devops);
+        }
+    }
+
+    #[test]
+    fn the_table_answers_for_other_methods_and_for_strangers() {
+        assert!(matches!(find(&Method::HEAD, "/api/v1/hosts"), Found::Row(row) if row.method == Method::GET));
+        assert!(matches!(find(&Method::DELETE, "/api/v1/actions"), Found::Methods(list) if list == "GET, HEAD, POST"));
+        assert!(matches!(find(&Method::GET, "/api/v1/secrets"), Found::Nothing));
+    }
+
+    #[test]
+    fn only_health_documents_and_metrics_are_public() {
+        let public: Vec<&str> =
+            TABLE.iter().filter(|row| row.permission == Permission::Public).map(|row| row.path).collect();
+        assert_eq!(
+            public,
+            [
+                "/api/v1/agents/health",
+                "/metrics",
+                "/api/openapi.json",
+                "/api/docs",
+                "/api/docs/",
+                "/api/docs/{*rest}"
+            ]
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! Effects of the correlator become what personas say and what leaves the house.
+
+use farol_protocol::{
+    RiskClass, Timestamp,
+    registry::{Persona, Proposal as Proposed, Severity},
+};
+use uuid::Uuid;
+
+use crate::{
+    app::Shared,
+    auth::Operator,
+    correlate::{CheckState, Effect, SILENCE, Transition},
+    error::Result,
+    remediation::{self, Proposal},
+    store::{
+        actions::NewAction,
+        correlation::Change,
+        hosts::{Enrolment, HostRow},
+        inbox::Note,
+        outbox::NewMail,
+    },
+    text::{self, Measure, Message},
+};
+
+/// Identity of a finding, the same in each of its episodes.
+#[must_use]
+pub fn fingerprint(host: &str, check: &str) -> String {
+    format!("{host}:{check}")
+}
+
+/// Who acknowledged, and what they said.
+#[derive(Debug)]
+pub struct ByPerson<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Comment.
+    pub comment: Option<&'a str>,
+}
+
+/// Puts an effect into words. `None` for a check that the registry no longer has.
+///
+/// # Errors
+/// The store failed.
+pub async fn change(
+    app: &Shared,
+    effect: Effect,
+    state: CheckState,
+    by: Option<ByPerson<'_>>,
+    now: Timestamp,
+) -> Result<Option<Change>> {
+    let Some(rule) = app.rules.of(&effect.key) else { return Ok(None) };
+    let host = app.store.host_by_key(effect.key.0).await?;
+    let fingerprint = fingerprint(&host.name, effect.key.1.as_str());
+    let finding_id = Uuid::now_v7().to_string();
+    let key = format!("{fingerprint}/{}", effect.episode);
+    let body = words(app, &effect, &host.name, &rule.title, rule.persona, by.as_ref(), now);
+    let kind = match effect.transition {
+        Transition::Opened => "finding",
+        Transition::Changed(_) => "update",
+        Transition::Acknowledged => "acknowledged",
+        Transition::Resolved => "resolved",
+    };
+    let author = by.as_ref().map_or(rule.persona.as_str(), |by| by.name).to_owned();
+    let mail = mail(app, &effect, &host.name, &rule.title, &fingerprint, &body);
+    let proposal = match (effect.transition, proposed(app, &rule.scenario)) {
+        (Transition::Opened, Some(entry)) => proposal(app, entry, &host, &finding_id, &key, &body, now).await?,
+        _ => None,
+    };
+    Ok(Some(Change {
+        finding_id,
+        fingerprint,
+        scenario: rule.scenario.clone(),
+        title: rule.title.clone(),
+        persona: rule.persona,
+        subject: Message::ThreadSubject { host: &host.name, title: &rule.title }.in_words(app.language()),
+        actor: author.clone(),
+        note: Note {
+            author,
+            by_person: by.is_some(),
+            kind,
+            body,
+            effect_key: format!("{key}/{}", effect.transition.as_key()),
+        },
+        mail,
+        proposal,
+        state,
+        effect,
+    }))
+}
+
+fn words(
+    app: &Shared,
+    effect: &Effect,
+    host: &str,
+    title: &str,
+    persona: Persona,
+    by: Option<&ByPerson<'_>>,
+    now: Timestamp,
+) -> String {
+    let (language, report) = (app.language(), &effect.report);
+    let value = report.value.map(|value| Measure { value, unit: report.unit.as_deref() });
+    let silence = effect.key.1.as_str() == SILENCE;
+    let lasted_ms = report.observed_at.since(effect.since).max(0);
+    match effect.transition {
+        Transition::Opened if silence => Message::AgentSilent {
+            host,
+            last_seen: app.fleet.last_seen(effect.key.0),
+            silent_ms: app.fleet.last_seen(effect.key.0).map_or(lasted_ms, |seen| now.since(seen)),
+        },
+        Transition::Resolved if silence => Message::AgentBack { host, silent_ms: lasted_ms },
+        Transition::Opened => Message::FindingOpened {
+            persona,
+            severity: effect.severity,
+            host,
+            title,
+            text: &report.text,
+            value,
+            since: effect.since,
+        },
+        Transition::Changed(_) => Message::FindingUpdated {
+            persona,
+            host,
+            title,
+            change: text::Change::Status { from: effect.before.unwrap_or(report.status), to: report.status },
+            text: &report.text,
+            value,
+        },
+        Transition::Acknowledged => Message::FindingAcknowledged {
+            by: by.map_or("farol", |by| by.name),
+            comment: by.and_then(|by| by.comment),
+        },
+        Transition::Resolved => {
+            Message::FindingResolved { persona, host, title, lasted_ms, text: &report.text, value }
+        }
+    }
+    .in_words(language)
+}
+
+/// High and critical problems are sent, and the recovery of what was sent.
+fn mail(
+    app: &Shared,
+    effect: &Effect,
+    host: &str,
+    title: &str,
+    fingerprint: &str,
+    body: &str,
+) -> Option<NewMail> {
+    let config = app.config.mail.as_ref()?;
+    // Addressed by what it is about, so that a repeated effect is the same mail.
+    let id = |what: &str| format!("<{}.{}.{what}@farol>", fingerprint.replace([':', '/'], "-"), effect.episode);
+    let (what, in_reply_to) = match effect.transition {
+        Transition::Opened | Transition::Changed(_) if effect.severity >= Severity::High => ("problem", None),
+        Transition::Resolved => ("recovery", Some(id("problem"))),
+        _ => return None,
+    };
+    let language = app.language();
+    let subject = Message::MailSubject { host, title }.in_words(language);
+    Some(NewMail {
+        effect_key: format!("mail/{fingerprint}/{}/{what}", effect.episode),
+        recipient: config.to.clone(),
+        subject: if in_reply_to.is_some() { format!("Re: {subject}") } else { subject },
+        body: Message::MailBody { message: body, advice: None, finding: fingerprint, url: None }.in_words(language),
+        message_id: id(what),
+        in_reply_to,
+    })
+}
+
+fn proposed<'a>(app: &'a Shared, scenario: &str) -> Option<&'a Proposed> {
+    app.registry.scenarios.iter().find(|known| known.id == scenario)?.propose.as_ref()
+}
+
+/// A7 proposes what the registry allows for the scenario, if its host has an
+/// agent that could do it.
+async fn proposal(
+    app: &Shared,
+    entry: &Proposed,
+    finding_host: &HostRow,
+    finding_id: &str,
+    key: &str,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Option<(NewAction, Note)>> {
+    let other;
+    let host = match &entry.host {
+        Some(name) if *name != finding_host.name => {
+            other = app.store.host(name).await?;
+            &other
+        }
+        _ => finding_host,
+    };
+    if host.enrolment != Enrolment::Enrolled || host.effects_allowed == Some(false) || host.protocol == Some(0) {
+        tracing::info!(agent_id = host.id.as_str(), "no action is proposed: the host's agent could not run it");
+        return Ok(None);
+    }
+    let proposal = Proposal {
+        by: &Operator::persona(Persona::A7),
+        host: (host.key, &host.id),
+        kind: entry.kind,
+        params: entry.params.clone(),
+        reason,
+        at_least: RiskClass::R0,
+        finding_id: Some(finding_id.to_owned()),
+        effect_key: Some(format!("{key}/proposal")),
+    };
+    let (action, effect) = proposal.plan(now)?;
+    let note = remediation::proposal_note(app, &action, &effect, &host.name);
+    Ok(Some((action, note)))
+}

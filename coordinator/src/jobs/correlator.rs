@@ -1,0 +1,190 @@
+//! Feeds the correlator what is committed and writes its effects.
+//!
+//! Effects and the states that made them are one transaction. States that made
+//! none are saved now and then, with a cursor below which all are saved; after
+//! a crash the reports above it are fed again, and each state knows which of
+//! them it has seen.
+
+use std::{collections::HashSet, time::Duration};
+
+use farol_protocol::Timestamp;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
+
+use crate::{
+    app::{Acknowledge, App},
+    correlate::{CheckKey, Correlator, Effect, Event, Transition},
+    error::Result,
+    events::Noun,
+    inbox::{self, ByPerson},
+    store::{bulk::Committed, correlation::Change},
+};
+
+/// How often states without effects are saved.
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+/// Reports read at once while catching up.
+const REPLAY: i64 = 1000;
+/// Wait before a failed write is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The correlator with its input.
+pub struct Job {
+    app: App,
+    correlator: Correlator,
+    dirty: HashSet<CheckKey>,
+    cursor: i64,
+}
+
+impl Job {
+    /// Starts from what was saved and catches up with what was committed since.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn load(app: App) -> Result<Self> {
+        let (cursor, checks) = app.store.load_correlator().await?;
+        for (key, state) in &checks {
+            if let Some(last) = &state.last {
+                app.board.put(key.clone(), last.clone());
+            }
+        }
+        let mut job = Self { app, correlator: Correlator::new(checks), dirty: HashSet::new(), cursor };
+        loop {
+            let reports = job.app.store.reports_after(job.cursor, REPLAY).await?;
+            let Some(last) = reports.last().map(|report| report.id) else { break };
+            tracing::info!(from = job.cursor, to = last, "catching up with committed reports");
+            job.take(reports).await?;
+        }
+        Ok(job)
+    }
+
+    /// Runs until the writer has ended, then saves.
+    pub async fn run(
+        mut self,
+        mut committed: mpsc::Receiver<Vec<Committed>>,
+        mut acknowledged: mpsc::Receiver<Acknowledge>,
+    ) {
+        let mut save = tokio::time::interval(SAVE_INTERVAL);
+        save.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        save.reset();
+        loop {
+            let result = tokio::select! {
+                reports = committed.recv() => match reports {
+                    Some(reports) => self.take(reports).await,
+                    // The writer has ended: everything committed is in.
+                    None => break,
+                },
+                Some(request) = acknowledged.recv() => self.acknowledge(request).await,
+                _ = save.tick() => self.save().await,
+            };
+            if let Err(error) = result {
+                tracing::error!("the correlator could not write, it tries again at the next report: {error}");
+            }
+        }
+        if let Err(error) = self.save().await {
+            tracing::warn!("the checks' states were not saved, the next start replays them: {error}");
+        }
+    }
+
+    async fn take(&mut self, reports: Vec<Committed>) -> Result<()> {
+        let now = Timestamp::now();
+        let mut changes = Vec::new();
+        for committed in reports {
+            let key = (committed.host, committed.report.check.clone());
+            self.cursor = self.cursor.max(committed.id);
+            self.app.board.put(key.clone(), committed.report.clone());
+            let effect = self.correlator.apply(&self.app.rules, Event::Report(committed));
+            if let Some(change) = self.in_words(&key, effect, None, now).await {
+                changes.push(change);
+            }
+            self.dirty.insert(key);
+        }
+        self.write(changes, now).await;
+        Ok(())
+    }
+
+    async fn acknowledge(&mut self, request: Acknowledge) -> Result<()> {
+        let now = Timestamp::now();
+        let Ok(check) = request.finding.check_id.parse() else { return Ok(()) };
+        let key: CheckKey = (request.finding.host(), check);
+        let episode = u64::try_from(request.finding.episode).unwrap_or(0);
+        let effect = self.correlator.apply(&self.app.rules, Event::Acknowledge { key: key.clone(), episode });
+        let by = ByPerson { name: &request.by, comment: request.comment.as_deref() };
+        if let Some(change) = self.in_words(&key, effect, Some(by), now).await {
+            self.write(vec![change], now).await;
+        }
+        // Whoever asked may have gone; it is stored all the same.
+        let _gone = request.done.send(());
+        Ok(())
+    }
+
+    /// Words need the store (names of hosts), whose failure must not lose an
+    /// effect that the state already holds: it is tried until it works.
+    async fn in_words(
+        &self,
+        key: &CheckKey,
+        effect: Option<Effect>,
+        by: Option<ByPerson<'_>>,
+        now: Timestamp,
+    ) -> Option<Change> {
+        let effect = effect?;
+        let state = self.correlator.check(key)?.clone();
+        loop {
+            let by = by.as_ref().map(|by| ByPerson { name: by.name, comment: by.comment });
+            match inbox::change(&self.app, effect.clone(), state.clone(), by, now).await {
+                Ok(change) => return change,
+                Err(error) => {
+                    tracing::error!("an effect could not be put into words, trying again: {error}");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Writes effects, again and again until it works: agents slow down behind
+    /// it, and nothing is said twice.
+    async fn write(&mut self, changes: Vec<Change>, now: Timestamp) {
+        if changes.is_empty() {
+            return;
+        }
+        let rows = loop {
+            match self.app.store.apply(&changes, now).await {
+                Ok(rows) => break rows,
+                Err(error) => {
+                    tracing::error!("effects could not be written, trying again: {error}");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        };
+        for change in &changes {
+            let opened = change.effect.transition == Transition::Opened;
+            self.app.metrics.transition(change.effect.transition, change.effect.severity);
+            if opened {
+                self.app.wake.advice.notify_one();
+            }
+            if let Some((action, _)) = &change.proposal {
+                self.app.events.publish(Noun::Action, action.id.to_string(), "proposed");
+            }
+            if change.mail.is_some() {
+                self.app.wake.mail.notify_one();
+            }
+        }
+        for row in rows {
+            tracing::info!(finding = row.id, fingerprint = row.fingerprint, state = row.state, "a finding changed");
+            self.app.events.publish(Noun::Finding, &row.id, &row.state);
+            self.app.events.publish(Noun::Thread, &row.thread_id, &row.state);
+        }
+    }
+
+    async fn save(&mut self) -> Result<()> {
+        if self.dirty.is_empty() {
+            return Ok(());
+        }
+        let states: Vec<_> = self
+            .dirty
+            .iter()
+            .filter_map(|key| Some((key.clone(), self.correlator.check(key)?.clone())))
+            .collect();
+        self.app.store.save_correlator(self.cursor, &states).await?;
+        self.dirty.clear();
+        Ok(())
+    }
+}

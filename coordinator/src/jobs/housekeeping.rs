@@ -1,0 +1,57 @@
+//! The live set, what was seen when, retention and checkpoints.
+
+use std::time::Duration;
+
+use farol_protocol::Timestamp;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::{app::App, error::Result, store::Checkpoint};
+
+/// Sees revocations and enrolments that another process wrote.
+pub(super) async fn live_set(app: App) -> Result<()> {
+    app.fleet.set_live(app.store.live_set().await?);
+    Ok(())
+}
+
+pub(super) async fn last_seen(app: App) -> Result<()> {
+    let seen = app.fleet.all_last_seen();
+    if seen.is_empty() {
+        return Ok(());
+    }
+    app.store.save_last_seen(&seen).await
+}
+
+pub(super) async fn retention(app: App) -> Result<()> {
+    let keep = i64::try_from(app.config.retention.as_millis()).unwrap_or(i64::MAX);
+    let before = Timestamp::now().plus_ms(-keep);
+    // What the correlator has not saved yet may have to be replayed.
+    let (cursor, _) = app.store.load_correlator().await?;
+    let removed = app.store.prune_telemetry(before, cursor).await?;
+    if removed > 0 {
+        tracing::info!(rows = removed, "telemetry beyond its retention was removed");
+    }
+    Ok(())
+}
+
+/// Checkpoints beside the writers: often while much is written, once a minute
+/// otherwise, since each one writes pages a second time.
+pub(super) async fn checkpoints(app: App, stop: CancellationToken) {
+    const BUSY: Duration = Duration::from_millis(200);
+    const QUIET_TICKS: u32 = 300;
+    let mut state = Checkpoint::default();
+    let mut tick = tokio::time::interval(BUSY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = 0;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        ticks += 1;
+        state.idle = ticks % QUIET_TICKS == 0;
+        if let Err(error) = app.store.checkpoint(&mut state).await {
+            tracing::warn!("a checkpoint failed, the next one tries again: {error}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! An agent's silence is a report of its own, made here.
+
+use std::{collections::HashMap, time::Duration};
+
+use farol_protocol::{Report, Status, Timestamp};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::App,
+    error::Result,
+    store::{
+        bulk::Bulk,
+        hosts::{Enrolment, HostKey, HostRow},
+    },
+    text::Message,
+};
+
+pub(super) async fn run(app: App, stop: CancellationToken) {
+    let after = app.registry.silence.after;
+    let every = (after / 10).clamp(Duration::from_millis(200), Duration::from_secs(5));
+    let mut tick = tokio::time::interval(every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut said = HashMap::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = pass(&app, &mut said).await {
+            tracing::warn!(job = "liveness", "a pass failed, the next one tries again: {error}");
+        }
+    }
+}
+
+async fn pass(app: &App, said: &mut HashMap<HostKey, Status>) -> Result<()> {
+    let now = Timestamp::now();
+    for host in app.store.hosts().await? {
+        if host.enrolment != Enrolment::Enrolled {
+            said.remove(&host.key);
+            continue;
+        }
+        let Some(status) = judge(app, &host, now) else { continue };
+        if said.insert(host.key, status) == Some(status) {
+            continue;
+        }
+        // Only the coordinator's stop makes the writer refuse.
+        let reports = vec![report(app, &host, status, now)];
+        if app.bulk.send(Bulk::Own { host: host.key, reports, at: now }).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// `None` while nothing can be said yet: a coordinator that has just started
+/// gives every agent the whole time again.
+fn judge(app: &App, host: &HostRow, now: Timestamp) -> Option<Status> {
+    if app.fleet.online(host.key) {
+        return Some(Status::Ok);
+    }
+    let since = last_sign(app, host);
+    let limit = i64::try_from(app.registry.silence.after.as_millis()).unwrap_or(i64::MAX);
+    (now.since(since) > limit).then_some(Status::Critical)
+}
+
+fn last_sign(app: &App, host: &HostRow) -> Timestamp {
+    let seen = app.fleet.last_seen(host.key).or(host.enrolled_at).unwrap_or(app.started_at);
+    seen.max(app.started_at)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds of silence stay far below 53 bits")]
+fn report(app: &App, host: &HostRow, status: Status, now: Timestamp) -> Report {
+    let silent_ms = now.since(last_sign(app, host)).max(0);
+    let text = if status == Status::Ok {
+        Message::AgentBack { host: &host.name, silent_ms }
+    } else {
+        Message::AgentSilent { host: &host.name, last_seen: app.fleet.last_seen(host.key).or(host.last_seen), silent_ms }
+    };
+    Report {
+        check: crate::correlate::silence(),
+        status,
+        value: Some(if status == Status::Ok { 0.0 } else { (silent_ms / 1000) as f64 }),
+        unit: Some("s".to_owned()),
+        text: text.in_words(app.language()),
+        observed_at: now,
+        cause: None,
+    }
+}

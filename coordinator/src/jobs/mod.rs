@@ -1,0 +1,56 @@
+//! Work that nobody waits for: each job is idempotent, takes its input from
+//! the store, and runs on a timer and when it is woken.
+
+pub mod advise;
+pub mod correlator;
+mod dispatch;
+mod housekeeping;
+mod liveness;
+mod mail;
+
+use std::{future::Future, time::Duration};
+
+use tokio::{sync::Notify, time::MissedTickBehavior};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{app::App, error::Result};
+
+/// Starts the jobs that need nothing but the app.
+pub fn start(app: &App, tracker: &TaskTracker, stop: &CancellationToken) {
+    let every = |name, interval, job: Job| {
+        tracker.spawn(run(app.clone(), name, interval, job, stop.clone()));
+    };
+    every("dispatch", Duration::from_secs(1), |app| Box::pin(dispatch::pass(app)));
+    every("live set", crate::fleet::LIVE_SET_INTERVAL, |app| Box::pin(housekeeping::live_set(app)));
+    every("advice", Duration::from_secs(30), |app| Box::pin(advise::pass(app)));
+    every("mail", Duration::from_secs(10), |app| Box::pin(mail::pass(app)));
+    every("last seen", Duration::from_secs(60), |app| Box::pin(housekeeping::last_seen(app)));
+    every("retention", Duration::from_secs(3600), |app| Box::pin(housekeeping::retention(app)));
+    tracker.spawn(housekeeping::checkpoints(app.clone(), stop.clone()));
+    tracker.spawn(liveness::run(app.clone(), stop.clone()));
+}
+
+type Job = fn(App) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+async fn run(app: App, name: &'static str, every: Duration, job: Job, stop: CancellationToken) {
+    let never = Notify::new();
+    let wake = match name {
+        "dispatch" => &app.wake.dispatch,
+        "advice" => &app.wake.advice,
+        "mail" => &app.wake.mail,
+        _ => &never,
+    };
+    let mut tick = tokio::time::interval(every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = wake.notified() => {}
+            _ = tick.tick() => {}
+        }
+        // Outside the select: a pass that began runs to its end.
+        if let Err(error) = job(app.clone()).await {
+            tracing::warn!(job = name, "a pass failed, the next one tries again: {error}");
+        }
+    }
+}

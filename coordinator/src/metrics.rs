@@ -1,0 +1,172 @@
+//! `/metrics`: what happened, counted, and what is so, read at each scrape.
+
+use std::sync::atomic::AtomicU64;
+
+use farol_protocol::registry::Severity;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::Registry,
+};
+
+use crate::{
+    advice::Source,
+    app::Shared,
+    correlate::Transition,
+    error::{Error, Result},
+    store::{hosts::Enrolment, outbox::Delivery},
+};
+
+/// `Content-Type` of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Changed {
+    transition: &'static str,
+    severity: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SeverityLabel {
+    severity: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    route: String,
+    method: String,
+    status: u16,
+}
+
+type Histograms = Family<Request, Histogram, fn() -> Histogram>;
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    batches: Counter<u64, AtomicU64>,
+    reports: Counter<u64, AtomicU64>,
+    transitions: Family<Changed, Counter>,
+    mails: Family<ResultLabel, Counter>,
+    advice: Family<SourceLabel, Counter>,
+    requests: Histograms,
+    hosts: Family<State, Gauge>,
+    findings: Family<SeverityLabel, Gauge>,
+    outbox: Family<State, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("farol");
+        let batches = Counter::default();
+        let reports = Counter::default();
+        let transitions = Family::default();
+        let mails = Family::default();
+        let advice = Family::default();
+        let buckets: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 4.0, 8));
+        let requests = Histograms::new_with_constructor(buckets);
+        let hosts = Family::default();
+        let findings = Family::default();
+        let outbox = Family::default();
+        registry.register("build", "Version of the coordinator", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("batches", "Batches received from agents", batches.clone());
+        registry.register("reports", "Reports received from agents", reports.clone());
+        registry.register("finding_transitions", "Findings opened, changed, resolved", transitions.clone());
+        registry.register("mails", "Deliveries of mail by result", mails.clone());
+        registry.register("advice", "Advice given by source", advice.clone());
+        registry.register("http_request_duration_seconds", "Requests to the API", requests.clone());
+        registry.register("hosts", "Hosts by state", hosts.clone());
+        registry.register("findings", "Unresolved findings by severity", findings.clone());
+        registry.register("outbox", "Mails by state", outbox.clone());
+        Self { registry, batches, reports, transitions, mails, advice, requests, hosts, findings, outbox }
+    }
+}
+
+impl Metrics {
+    /// A batch came in.
+    pub fn batch(&self, reports: usize) {
+        self.batches.inc();
+        self.reports.inc_by(reports as u64);
+    }
+
+    /// A finding changed.
+    pub fn transition(&self, transition: Transition, severity: Severity) {
+        let transition = match transition {
+            Transition::Opened => "opened",
+            Transition::Changed(_) => "changed",
+            Transition::Acknowledged => "acknowledged",
+            Transition::Resolved => "resolved",
+        };
+        self.transitions.get_or_create(&Changed { transition, severity: severity.as_str() }).inc();
+    }
+
+    /// A mail was tried.
+    pub fn mail(&self, delivery: &Delivery) {
+        let result = match delivery {
+            Delivery::Sent => "sent",
+            Delivery::Later { .. } => "retried",
+            Delivery::Dead { .. } => "dead",
+        };
+        self.mails.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Advice was given.
+    pub fn advice(&self, source: Source) {
+        self.advice.get_or_create(&SourceLabel { source: source.as_str() }).inc();
+    }
+
+    /// A request was answered.
+    pub fn http_request(&self, route: &str, method: &str, status: u16, seconds: f64) {
+        let labels = Request { route: route.to_owned(), method: method.to_owned(), status };
+        self.requests.get_or_create(&labels).observe(seconds);
+    }
+
+    /// Everything as text, see [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn encode(&self, app: &Shared) -> Result<String> {
+        self.hosts.clear();
+        for host in app.store.hosts().await? {
+            let state = match host.enrolment {
+                Enrolment::Pending => "pending",
+                Enrolment::Revoked => "revoked",
+                Enrolment::Enrolled if app.fleet.online(host.key) => "online",
+                Enrolment::Enrolled => "silent",
+            };
+            self.hosts.get_or_create(&State { state: state.to_owned() }).inc();
+        }
+        self.findings.clear();
+        for (severity, count) in app.store.finding_counts().await? {
+            self.findings.get_or_create(&SeverityLabel { severity }).set(count);
+        }
+        self.outbox.clear();
+        for (state, count) in app.store.outbox_counts().await? {
+            self.outbox.get_or_create(&State { state }).set(count);
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry)
+            .map_err(|error| Error::Refused(format!("the metrics cannot be written: {error}")))?;
+        Ok(text)
+    }
+}

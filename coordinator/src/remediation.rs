@@ -1,0 +1,248 @@
+//! Proposing, deciding and cancelling actions: the part of the line between
+//! a person and the host's queue.
+
+use std::time::Duration;
+
+use farol_protocol::{
+    ActionId, ActionKind, Effect, HostId, Plan, PlanHash, RiskClass, Timestamp, registry::Persona,
+};
+use serde_json::Value;
+
+use crate::{
+    action::{Event, State},
+    app::Shared,
+    auth::{Operator, Requester},
+    error::{Error, Result},
+    events::Noun,
+    store::{
+        actions::{ActionRow, Decided, NewAction, Step},
+        hosts::{Enrolment, HostKey, HostRow},
+        inbox::Note,
+    },
+    text::{self, Message},
+};
+
+/// How long a proposal waits for its decision and its host.
+pub const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// What is needed to write a plan.
+#[derive(Debug)]
+pub struct Proposal<'a> {
+    /// Who asks.
+    pub by: &'a Requester,
+    /// Where.
+    pub host: (HostKey, &'a HostId),
+    /// Kind.
+    pub kind: ActionKind,
+    /// Its parameters.
+    pub params: Value,
+    /// Why.
+    pub reason: &'a str,
+    /// A class above the kind's default, where the host's policy asked for one.
+    pub at_least: RiskClass,
+    /// The finding it is to mend.
+    pub finding_id: Option<String>,
+    /// Under which it is proposed once.
+    pub effect_key: Option<String>,
+}
+
+impl Proposal<'_> {
+    /// Writes the plan's bytes, once.
+    ///
+    /// # Errors
+    /// The parameters do not fit the kind.
+    pub fn plan(self, now: Timestamp) -> Result<(NewAction, Effect)> {
+        let effect = Effect::parse(self.kind, &self.params)?;
+        let plan = Plan {
+            v: 1,
+            action_id: ActionId::new(),
+            host_id: self.host.1.clone(),
+            kind: self.kind,
+            params: self.params,
+            pre_state: Value::Null,
+            risk_class: effect.default_class().max(self.at_least),
+            requested_by: self.by.name().to_owned(),
+            issued_at: now,
+            expires_at: now.plus(LIFETIME),
+        };
+        let bytes = plan.to_text()?;
+        let action = NewAction {
+            id: plan.action_id,
+            host: self.host.0,
+            kind: plan.kind,
+            plan_hash: PlanHash::of(&bytes),
+            plan: bytes,
+            class: plan.risk_class,
+            requested_by: plan.requested_by,
+            reason: text::plain(self.reason, 1000),
+            finding_id: self.finding_id,
+            effect_key: self.effect_key,
+            issued_at: now,
+            expires_at: plan.expires_at,
+            timeout_ms: effect.timeout_ms(),
+        };
+        Ok((action, effect))
+    }
+}
+
+/// What a persona or person says about an action, once per step.
+#[must_use]
+pub fn note(id: ActionId, step: &str, author: &str, by_person: bool, kind: &'static str, body: String) -> Note {
+    Note { author: author.to_owned(), by_person, kind, body, effect_key: format!("action/{id}/{step}") }
+}
+
+/// What an action does, in the operator's words.
+#[must_use]
+pub fn in_words(app: &Shared, row: &ActionRow) -> String {
+    Plan::parse(&row.plan)
+        .map_or_else(|_| row.kind.as_str().to_owned(), |(_, effect)| text::effect(&effect, app.language()))
+}
+
+/// A7 says that an action is proposed and how to approve it.
+#[must_use]
+pub fn proposal_note(app: &Shared, action: &NewAction, effect: &Effect, host: &str) -> Note {
+    let id = action.id.to_string();
+    let what = text::effect(effect, app.language());
+    let body = Message::ActionProposed { id: &id, what: &what, host, class: action.class, expires_at: action.expires_at }
+        .in_words(app.language());
+    note(action.id, "proposed", Persona::A7.as_str(), false, "proposal", body)
+}
+
+fn decision(app: &Shared, row: &ActionRow, host: &str, by: &Operator, comment: &str, approved: bool) -> Note {
+    let (id, what) = (row.id.to_string(), in_words(app, row));
+    let comment = Some(comment).filter(|comment| !comment.is_empty());
+    let (step, message) = if approved {
+        ("approved", Message::ActionApproved { id: &id, what: &what, host, by: by.name(), comment })
+    } else {
+        ("rejected", Message::ActionRejected { id: &id, what: &what, host, by: by.name(), comment })
+    };
+    note(row.id, step, by.name(), true, "decision", message.in_words(app.language()))
+}
+
+impl Shared {
+    /// A person asks for an action.
+    ///
+    /// # Errors
+    /// No such host, it has no agent, the parameters do not fit, or the store
+    /// failed.
+    pub async fn propose(
+        &self,
+        by: &Operator,
+        host: &str,
+        kind: ActionKind,
+        params: Value,
+        reason: &str,
+    ) -> Result<ActionRow> {
+        let host = self.store.host(host).await?;
+        ready(&host)?;
+        let proposal = Proposal {
+            by: &by.requester(),
+            host: (host.key, &host.id),
+            kind,
+            params,
+            reason,
+            at_least: RiskClass::R0,
+            finding_id: None,
+            effect_key: None,
+        };
+        let (action, _) = proposal.plan(Timestamp::now())?;
+        if host.protocol == Some(0) && action.kind != ActionKind::CommandExec {
+            return Err(Error::Refused(format!(
+                "the agent of `{}` speaks the older contract, which has only command.exec",
+                host.name
+            )));
+        }
+        self.store.propose(&action, None).await?;
+        self.events.publish(Noun::Action, action.id.to_string(), State::Proposed.as_str());
+        self.store.action(action.id).await
+    }
+
+    /// A person agrees to a plan.
+    ///
+    /// # Errors
+    /// See [`crate::store::Store::approve`]; the host is gone or wants a signature.
+    pub async fn approve(
+        &self,
+        by: &Operator,
+        id: ActionId,
+        plan_hash: &PlanHash,
+        comment: &str,
+    ) -> Result<Decided> {
+        let row = self.store.action(id).await?;
+        let host = self.store.host_by_key(row.host).await?;
+        ready(&host)?;
+        // A peer that says nothing of a policy is trusted up to R2.
+        let unsigned = host.max_unsigned_class.unwrap_or(RiskClass::R2);
+        if row.state == State::Proposed && row.class > unsigned {
+            return Err(Error::SignatureRequired(format!(
+                "the action is {}, and the host `{}` runs nothing above {unsigned} without the approver's signature; \
+                 raise max_unsigned_class in the host's policy or run it there by hand",
+                row.class, host.name
+            )));
+        }
+        let note = decision(self, &row, &host.name, by, comment, true);
+        let decided = self.store.approve(by, id, plan_hash, comment, note, Timestamp::now()).await?;
+        if let Decided::Queued(row) = &decided {
+            self.events.publish(Noun::Action, row.id.to_string(), row.state.as_str());
+            self.wake.dispatch.notify_one();
+        }
+        Ok(decided)
+    }
+
+    /// A person declines a plan.
+    ///
+    /// # Errors
+    /// See [`crate::store::Store::reject`].
+    pub async fn reject(
+        &self,
+        by: &Operator,
+        id: ActionId,
+        plan_hash: &PlanHash,
+        comment: &str,
+    ) -> Result<ActionRow> {
+        let row = self.store.action(id).await?;
+        let host = self.store.host_by_key(row.host).await?;
+        let note = decision(self, &row, &host.name, by, comment, false);
+        let row = self.store.reject(by, id, plan_hash, comment, note, Timestamp::now()).await?;
+        self.events.publish(Noun::Action, row.id.to_string(), row.state.as_str());
+        Ok(row)
+    }
+
+    /// A person cancels an action. One that has not left is cancelled here; one
+    /// that has left is asked back from its host, whose answer decides.
+    ///
+    /// # Errors
+    /// No such action, it has ended, its host is away, or the store failed.
+    pub async fn cancel(&self, by: &Operator, id: ActionId, comment: &str) -> Result<ActionRow> {
+        let comment = text::plain(comment, 1000);
+        let step = Step { detail: Some(&comment), ..Step::new(Event::Cancel, by.name()) };
+        let stepped = self.store.step(id, &step, Timestamp::now()).await?;
+        let row = stepped.row().clone();
+        if stepped.moved() {
+            self.events.publish(Noun::Action, id.to_string(), row.state.as_str());
+        } else if row.state.is_final() {
+            return Err(Error::Stale { action: id, state: row.state, step: "cancelled" });
+        } else if !self.fleet.cancel(row.host, id) {
+            return Err(Error::Refused(
+                "the action has left for its host, which is away or too old to take a cancel; try again when it is back"
+                    .to_owned(),
+            ));
+        }
+        Ok(row)
+    }
+}
+
+fn ready(host: &HostRow) -> Result<()> {
+    match host.enrolment {
+        Enrolment::Enrolled if host.effects_allowed == Some(false) => Err(Error::Refused(format!(
+            "the host `{}` has no policy file, so its agent refuses every effect; write /etc/farol-agent/policy.yaml there",
+            host.name
+        ))),
+        Enrolment::Enrolled => Ok(()),
+        Enrolment::Pending => Err(Error::Refused(format!(
+            "the host `{}` has no agent yet; enrol it with `farol host add {}`",
+            host.name, host.name
+        ))),
+        Enrolment::Revoked => Err(Error::Refused(format!("the host `{}` is revoked", host.name))),
+    }
+}

@@ -1,0 +1,99 @@
+//! The record: who did what, when. Each entry carries the hash of itself.
+
+use farol_protocol::{Timestamp, action::hex};
+use serde::Serialize;
+use sqlx::AnyConnection;
+use uuid::Uuid;
+
+use super::{Cursor, Page, Store};
+use crate::error::{Result, StoreContext as _};
+
+/// One thing that was done.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Entry {
+    /// Identifier; sorts by time.
+    pub id: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Operator, persona, host or `farol`.
+    pub actor: String,
+    /// What was done, such as `action.approved`.
+    pub verb: String,
+    /// `action`, `finding`, `host`, `token`, `scenario`.
+    pub object_kind: String,
+    /// Its id.
+    pub object_id: String,
+    /// One sentence.
+    pub detail: String,
+    /// SHA-256 of the fields above, in hexadecimal.
+    pub hash: String,
+}
+
+/// What is written, without what is derived.
+#[derive(Debug)]
+pub(super) struct NewEntry<'a> {
+    pub(super) at: Timestamp,
+    pub(super) actor: &'a str,
+    pub(super) verb: &'a str,
+    pub(super) object: (&'a str, &'a str),
+    pub(super) detail: &'a str,
+}
+
+/// Inserts an entry in the transaction of what it records.
+pub(super) async fn insert(connection: &mut AnyConnection, new: NewEntry<'_>) -> Result<()> {
+    let id = Uuid::now_v7().to_string();
+    let (kind, object) = new.object;
+    let document = serde_json::json!([id, new.at.as_ms(), new.actor, new.verb, kind, object, new.detail]).to_string();
+    let hash = hex(ring::digest::digest(&ring::digest::SHA256, document.as_bytes()).as_ref());
+    sqlx::query(
+        "insert into audit (id, at_ms, actor, verb, object_kind, object_id, detail, hash)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(id)
+    .bind(new.at.as_ms())
+    .bind(new.actor)
+    .bind(new.verb)
+    .bind(kind)
+    .bind(object)
+    .bind(new.detail)
+    .bind(hash)
+    .execute(connection)
+    .await
+    .context("write the record")?;
+    Ok(())
+}
+
+impl Store {
+    /// The record, newest first.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn audit(&self, from: &Cursor, limit: i64) -> Result<Page<Entry>> {
+        type Row = (String, i64, String, String, String, String, String, String);
+        let rows: Vec<Row> = sqlx::query_as(
+            "select id, at_ms, actor, verb, object_kind, object_id, detail, hash from audit
+             where at_ms < $1 or (at_ms = $1 and id < $2) order by at_ms desc, id desc limit $3",
+        )
+        .bind(from.ms)
+        .bind(&from.id)
+        .bind(limit + 1)
+        .fetch_all(self.state().read())
+        .await
+        .context("read the record")?;
+        let entries = rows
+            .into_iter()
+            .map(|(id, at, actor, verb, object_kind, object_id, detail, hash)| Entry {
+                id,
+                at: Timestamp::from_ms(at),
+                actor,
+                verb,
+                object_kind,
+                object_id,
+                detail,
+                hash,
+            })
+            .collect();
+        Ok(Page::cut(entries, limit, |entry| (entry.at, entry.id.clone())))
+    }
+}

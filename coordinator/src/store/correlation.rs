@@ -1,0 +1,273 @@
+//! The correlator's memory, and the one transaction in which an effect becomes
+//! finding, thread, message, mail and proposal.
+
+use std::collections::HashMap;
+
+use farol_protocol::{CheckId, Timestamp, registry::Persona};
+use sqlx::AnyConnection;
+use uuid::Uuid;
+
+use super::{
+    Store,
+    actions::{self, NewAction},
+    audit,
+    findings::{COLUMNS, FindingRow},
+    hosts::HostKey,
+    inbox::{self, Note},
+    outbox::{self, NewMail},
+    word,
+};
+use crate::{
+    correlate::{CheckKey, CheckState, Effect, Transition},
+    error::{Error, Result, StoreContext as _},
+};
+
+const CURSOR: &str = "correlator.cursor";
+
+/// An effect with everything that is said about it.
+#[derive(Debug)]
+pub struct Change {
+    /// Identifier of the finding if this opens it.
+    pub finding_id: String,
+    /// What happened.
+    pub effect: Effect,
+    /// `HOST:CHECK`.
+    pub fingerprint: String,
+    /// Its scenario.
+    pub scenario: String,
+    /// What people read.
+    pub title: String,
+    /// Who speaks.
+    pub persona: Persona,
+    /// Subject of the thread.
+    pub subject: String,
+    /// Who moved it, for the record.
+    pub actor: String,
+    /// What is said.
+    pub note: Note,
+    /// What leaves the house.
+    pub mail: Option<NewMail>,
+    /// What A7 proposes with it, and says.
+    pub proposal: Option<(NewAction, Note)>,
+    /// The check's state after it.
+    pub state: CheckState,
+}
+
+impl Store {
+    /// What the correlator knew at the last save, and the report up to which
+    /// every check's state was saved.
+    ///
+    /// # Errors
+    /// The store failed or holds an unreadable state.
+    pub async fn load_correlator(&self) -> Result<(i64, HashMap<CheckKey, CheckState>)> {
+        let cursor = match self.setting(CURSOR).await? {
+            None => 0,
+            Some(text) => word("cursor", &text)?,
+        };
+        let rows: Vec<(i64, String, String)> = sqlx::query_as("select host_key, check_id, state from check_state")
+            .fetch_all(self.state().read())
+            .await
+            .context("read the checks' states")?;
+        let mut checks = HashMap::with_capacity(rows.len());
+        for (host, check, state) in rows {
+            let key = (HostKey(host), word::<CheckId>("check id", &check)?);
+            let state =
+                serde_json::from_str(&state).map_err(|_| Error::Corrupt { what: "check state", value: state.clone() })?;
+            checks.insert(key, state);
+        }
+        Ok((cursor, checks))
+    }
+
+    /// Saves states and the cursor below which nothing need be replayed.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn save_correlator(&self, cursor: i64, states: &[(CheckKey, CheckState)]) -> Result<()> {
+        let mut write = self.state().write().await?;
+        for (key, state) in states {
+            save(&mut write, key, state).await?;
+        }
+        sqlx::query("insert into setting (name, value) values ($1, $2) on conflict (name) do update set value = $2")
+            .bind(CURSOR)
+            .bind(cursor.to_string())
+            .execute(&mut *write)
+            .await
+            .context("save the correlator's cursor")?;
+        write.commit().await
+    }
+
+    /// Writes effects with the states that made them, all or nothing. Answers
+    /// the findings that changed; an effect that was written before changes
+    /// nothing and is left out.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn apply(&self, changes: &[Change], now: Timestamp) -> Result<Vec<FindingRow>> {
+        let mut write = self.state().write().await?;
+        let mut rows = Vec::with_capacity(changes.len());
+        for change in changes {
+            rows.extend(apply(&mut write, change, now).await?);
+            save(&mut write, &change.effect.key, &change.state).await?;
+        }
+        write.commit().await?;
+        Ok(rows)
+    }
+}
+
+async fn save(connection: &mut AnyConnection, key: &CheckKey, state: &CheckState) -> Result<()> {
+    let text = serde_json::to_string(state)
+        .map_err(|error| Error::Corrupt { what: "check state", value: error.to_string() })?;
+    sqlx::query(
+        "insert into check_state (host_key, check_id, state) values ($1, $2, $3)
+         on conflict (host_key, check_id) do update set state = $3",
+    )
+    .bind(key.0.0)
+    .bind(key.1.as_str())
+    .bind(text)
+    .execute(connection)
+    .await
+    .context("save a check's state")?;
+    Ok(())
+}
+
+async fn apply(connection: &mut AnyConnection, change: &Change, now: Timestamp) -> Result<Option<FindingRow>> {
+    let episode = i64::try_from(change.effect.episode).unwrap_or(i64::MAX);
+    let moved = match change.effect.transition {
+        Transition::Opened => open(connection, change, episode, now).await?,
+        Transition::Changed(_) => {
+            let report = &change.effect.report;
+            sqlx::query(
+                "update finding set severity = $3, status = $4, value = $5, unit = $6, text = $7, updated_ms = $8
+                 where fingerprint = $1 and episode = $2 and state <> 'resolved'",
+            )
+            .bind(&change.fingerprint)
+            .bind(episode)
+            .bind(change.effect.severity.as_str())
+            .bind(report.status.as_str())
+            .bind(report.value)
+            .bind(&report.unit)
+            .bind(&report.text)
+            .bind(now.as_ms())
+            .execute(&mut *connection)
+            .await
+            .context("change the finding")?
+            .rows_affected()
+                > 0
+        }
+        Transition::Acknowledged => {
+            sqlx::query(
+                "update finding set state = 'acknowledged', acknowledged_ms = $3, acknowledged_by = $4, updated_ms = $3
+                 where fingerprint = $1 and episode = $2 and state = 'open'",
+            )
+            .bind(&change.fingerprint)
+            .bind(episode)
+            .bind(now.as_ms())
+            .bind(&change.actor)
+            .execute(&mut *connection)
+            .await
+            .context("acknowledge the finding")?
+            .rows_affected()
+                > 0
+        }
+        Transition::Resolved => {
+            sqlx::query(
+                "update finding set state = 'resolved', resolved_ms = $3, updated_ms = $4
+                 where fingerprint = $1 and episode = $2 and state <> 'resolved'",
+            )
+            .bind(&change.fingerprint)
+            .bind(episode)
+            .bind(change.effect.report.observed_at.as_ms())
+            .bind(now.as_ms())
+            .execute(&mut *connection)
+            .await
+            .context("resolve the finding")?
+            .rows_affected()
+                > 0
+        }
+    };
+    if !moved {
+        return Ok(None);
+    }
+    let row: FindingRow = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "select {COLUMNS} from finding where fingerprint = $1 and episode = $2"
+    )))
+    .bind(&change.fingerprint)
+    .bind(episode)
+    .fetch_one(&mut *connection)
+    .await
+    .context("read the finding")?;
+    inbox::say(connection, &row.thread_id, &change.note, now).await?;
+    if change.effect.transition == Transition::Resolved {
+        sqlx::query("update agent_threads set state = 'closed' where id = $1")
+            .bind(&row.thread_id)
+            .execute(&mut *connection)
+            .await
+            .context("close the thread")?;
+    }
+    if let Some(mail) = &change.mail {
+        outbox::insert(connection, mail, now).await?;
+    }
+    let verb = match change.effect.transition {
+        Transition::Opened => "finding.opened",
+        Transition::Changed(_) => "finding.changed",
+        Transition::Acknowledged => "finding.acknowledged",
+        Transition::Resolved => "finding.resolved",
+    };
+    let entry = audit::NewEntry {
+        at: now,
+        actor: &change.actor,
+        verb,
+        object: ("finding", &row.id),
+        detail: &change.fingerprint,
+    };
+    audit::insert(connection, entry).await?;
+    if let Some((action, note)) = &change.proposal {
+        actions::insert(connection, action, Some(note)).await?;
+    }
+    Ok(Some(row))
+}
+
+async fn open(connection: &mut AnyConnection, change: &Change, episode: i64, now: Timestamp) -> Result<bool> {
+    let (report, thread) = (&change.effect.report, Uuid::now_v7().to_string());
+    let inserted = sqlx::query(
+        "insert into finding (id, fingerprint, episode, scenario, check_id, host_key, persona, severity, state, title,
+             status, value, unit, text, thread_id, opened_ms, updated_ms)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, 'open', $9, $10, $11, $12, $13, $14, $15, $16)
+         on conflict (fingerprint, episode) do nothing",
+    )
+    .bind(&change.finding_id)
+    .bind(&change.fingerprint)
+    .bind(episode)
+    .bind(&change.scenario)
+    .bind(change.effect.key.1.as_str())
+    .bind(change.effect.key.0.0)
+    .bind(change.persona.as_str())
+    .bind(change.effect.severity.as_str())
+    .bind(&change.title)
+    .bind(report.status.as_str())
+    .bind(report.value)
+    .bind(&report.unit)
+    .bind(&report.text)
+    .bind(&thread)
+    .bind(change.effect.since.as_ms())
+    .bind(now.as_ms())
+    .execute(&mut *connection)
+    .await
+    .context("open the finding")?;
+    if inserted.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query(
+        "insert into agent_threads (id, finding_id, persona, subject, state, created_ms, updated_ms)
+         values ($1, $2, $3, $4, 'open', $5, $5)",
+    )
+    .bind(&thread)
+    .bind(&change.finding_id)
+    .bind(change.persona.as_str())
+    .bind(&change.subject)
+    .bind(now.as_ms())
+    .execute(connection)
+    .await
+    .context("open the thread")?;
+    Ok(true)
+}

@@ -1,0 +1,289 @@
+//! All SQL. Two databases: *state* (what people decide) and *telemetry*
+//! (bulk), so that bulk never delays an approval.
+//!
+//! **Invariant.** Every change of state goes through [`Db::write`]: one writer
+//! at a time, `begin immediate`, so that a conditional update never meets a
+//! locked database half-way.
+
+pub mod actions;
+pub mod audit;
+pub mod bulk;
+pub mod correlation;
+pub mod findings;
+pub mod hosts;
+pub mod inbox;
+pub mod outbox;
+pub mod runs;
+pub mod tokens;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use farol_protocol::Timestamp;
+use sqlx::{
+    Any, AnyConnection, AnyPool, Connection as _, Executor as _, Transaction,
+    any::{AnyPoolOptions, install_default_drivers},
+    migrate::Migrator,
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::error::{Error, Result, StoreContext as _};
+
+static STATE: Migrator = sqlx::migrate!("migrations/state");
+static TELEMETRY: Migrator = sqlx::migrate!("migrations/telemetry");
+
+/// The open store; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    state: Arc<Db>,
+    telemetry: Arc<Db>,
+}
+
+/// One database.
+#[derive(Debug)]
+pub struct Db {
+    url: String,
+    pool: AnyPool,
+    writer: Mutex<()>,
+    commits: AtomicU64,
+}
+
+/// A transaction that changes state; commit it with [`Write::commit`].
+pub struct Write<'a> {
+    transaction: Transaction<'static, Any>,
+    db: &'a Db,
+    _writer: MutexGuard<'a, ()>,
+}
+
+impl std::ops::Deref for Write<'_> {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        &self.transaction
+    }
+}
+
+impl std::ops::DerefMut for Write<'_> {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+}
+
+impl Write<'_> {
+    /// Makes the changes durable.
+    ///
+    /// # Errors
+    /// The store failed; nothing was changed.
+    pub async fn commit(self) -> Result<()> {
+        self.transaction.commit().await.context("commit a change")?;
+        self.db.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Settings of every connection: durable after a power loss, no checkpoint
+/// inside a write (a job does those), readers that wait instead of failing.
+const PRAGMAS: &str = "pragma busy_timeout = 10000; pragma journal_mode = wal; pragma synchronous = full; \
+     pragma foreign_keys = on; pragma wal_autocheckpoint = 0; pragma cache_size = -16384; \
+     pragma journal_size_limit = 67108864";
+
+impl Db {
+    async fn open(path: &Path, connections: u32) -> Result<Self> {
+        install_default_drivers();
+        let text = path.to_str().filter(|text| !text.contains(['?', '#', '%'])).ok_or_else(|| {
+            Error::Config(format!("the path {} cannot hold a database; use one without ?, # and %", path.display()))
+        })?;
+        let url = format!("sqlite://{text}?mode=rwc");
+        let pool = AnyPoolOptions::new()
+            .max_connections(connections)
+            .min_connections(1)
+            .acquire_timeout(Duration::from_secs(30))
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    connection.execute(PRAGMAS).await?;
+                    Ok(())
+                })
+            })
+            .connect(&url)
+            .await
+            .context("open the database")?;
+        Ok(Self { url, pool, writer: Mutex::new(()), commits: AtomicU64::new(0) })
+    }
+
+    /// A pool for reading.
+    pub(crate) const fn read(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// Begins a change.
+    ///
+    /// # Errors
+    /// Another process kept the database locked for ten seconds, or it failed.
+    pub async fn write(&self) -> Result<Write<'_>> {
+        let writer = self.writer.lock().await;
+        let transaction = self.pool.begin_with("begin immediate").await.context("begin a change")?;
+        Ok(Write { transaction, db: self, _writer: writer })
+    }
+
+    /// A connection outside the pool, for a task that keeps it.
+    async fn own_connection(&self) -> Result<AnyConnection> {
+        let mut connection = AnyConnection::connect(&self.url).await.context("open the database")?;
+        connection.execute(PRAGMAS).await.context("configure the database")?;
+        Ok(connection)
+    }
+}
+
+impl Store {
+    /// Opens both databases in `folder` and brings them up to date.
+    ///
+    /// # Errors
+    /// A database cannot be opened, or is newer than this program.
+    pub async fn open(folder: &Path) -> Result<Self> {
+        farol_pki::files::private_dir(folder)?;
+        let state = Db::open(&folder.join("state.db"), 8).await?;
+        STATE.run(&state.pool).await?;
+        let telemetry = Db::open(&folder.join("telemetry.db"), 4).await?;
+        TELEMETRY.run(&telemetry.pool).await?;
+        Ok(Self { state: Arc::new(state), telemetry: Arc::new(telemetry) })
+    }
+
+    pub(crate) fn state(&self) -> &Db {
+        &self.state
+    }
+
+    pub(crate) fn telemetry(&self) -> &Db {
+        &self.telemetry
+    }
+
+    /// A remembered value.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn setting(&self, name: &str) -> Result<Option<String>> {
+        let row: Option<(String,)> = sqlx::query_as("select value from setting where name = $1")
+            .bind(name)
+            .fetch_optional(self.state().read())
+            .await
+            .context("read a setting")?;
+        Ok(row.map(|(value,)| value))
+    }
+
+    /// Remembers a value.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn set_setting(&self, name: &str, value: &str) -> Result<()> {
+        let mut write = self.state().write().await?;
+        sqlx::query("insert into setting (name, value) values ($1, $2) on conflict (name) do update set value = $2")
+            .bind(name)
+            .bind(value)
+            .execute(&mut *write)
+            .await
+            .context("save a setting")?;
+        write.commit().await
+    }
+
+    /// Moves what was committed from the write-ahead logs into the databases
+    /// when enough has gathered, so that no write has to. Returns at once when
+    /// there is little.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn checkpoint(&self, state: &mut Checkpoint) -> Result<()> {
+        for (db, seen) in [(&self.state, &mut state.state), (&self.telemetry, &mut state.telemetry)] {
+            let commits = db.commits.load(Ordering::Relaxed);
+            if commits.wrapping_sub(*seen) < COMMITS_PER_CHECKPOINT && !state.idle {
+                continue;
+            }
+            *seen = commits;
+            sqlx::query("pragma wal_checkpoint(passive)").fetch_all(&db.pool).await.context("checkpoint")?;
+        }
+        Ok(())
+    }
+
+    /// Closes the connections; the last one folds the write-ahead log in.
+    pub async fn close(&self) {
+        self.state.pool.close().await;
+        self.telemetry.pool.close().await;
+    }
+}
+
+const COMMITS_PER_CHECKPOINT: u64 = 256;
+
+/// What the checkpoint job remembers.
+#[derive(Debug, Default)]
+pub struct Checkpoint {
+    state: u64,
+    telemetry: u64,
+    /// Checkpoint whatever there is.
+    pub idle: bool,
+}
+
+/// A page of a list, newest first, and where the next one begins.
+#[derive(Debug, serde::Serialize)]
+pub struct Page<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Pass it as `cursor` to go on; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// Where a page begins: before this time and id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// Sort key.
+    pub ms: i64,
+    /// Breaks ties.
+    pub id: String,
+}
+
+impl Cursor {
+    /// The first page.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { ms: i64::MAX, id: String::new() }
+    }
+
+    /// Reads the text of [`Page::next_cursor`].
+    ///
+    /// # Errors
+    /// It is not one.
+    pub fn parse(text: &str) -> Result<Self> {
+        text.split_once('.')
+            .and_then(|(ms, id)| Some(Self { ms: ms.parse().ok()?, id: id.to_owned() }))
+            .ok_or_else(|| Error::Refused("the cursor is not one that this API gave out".to_owned()))
+    }
+}
+
+impl<T> Page<T> {
+    /// Cuts `rows`, of which one more than `limit` was asked for.
+    fn cut(mut items: Vec<T>, limit: i64, key: impl Fn(&T) -> (Timestamp, String)) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next_cursor = items.last().filter(|_| more).map(|last| {
+            let (at, id) = key(last);
+            format!("{}.{id}", at.as_ms())
+        });
+        Self { items, next_cursor }
+    }
+}
+
+/// Reads a column that holds one of a known set of words.
+fn word<T: std::str::FromStr>(what: &'static str, value: &str) -> Result<T> {
+    value.parse().map_err(|_| Error::Corrupt { what, value: value.to_owned() })
+}
+
+/// The words of an enumeration are those that serde writes.
+pub(crate) fn serde_word<T: serde::de::DeserializeOwned>(what: &'static str, value: &str) -> Result<T> {
+    serde_json::from_value(serde_json::Value::String(value.to_owned()))
+        .map_err(|_| Error::Corrupt { what, value: value.to_owned() })
+}
