@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use farol_protocol::{Language, Timestamp};
+use farol_protocol::{Language, Timestamp, yaml::nearest};
 use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,6 @@ use crate::{
     probe::{PathAccess, Prober},
     spool,
     state::{StateDir, certificate_end},
-    yaml::nearest,
 };
 
 /// Watches a host for Farol and carries out what its policy and a person allow.
@@ -91,6 +90,9 @@ struct RunArgs {
     /// From one batch to the next, such as 30s.
     #[arg(long, value_name = "DURATION", env = "FAROL_AGENT_INTERVAL")]
     interval: Option<String>,
+    /// Longest pause between two attempts to connect, such as 60s.
+    #[arg(long, value_name = "DURATION", env = "FAROL_AGENT_RECONNECT_MAX")]
+    reconnect_max: Option<String>,
     /// Bound of the spool.
     #[arg(long, value_name = "BYTES", env = "FAROL_AGENT_SPOOL_MAX_BYTES")]
     spool_max_bytes: Option<u64>,
@@ -152,6 +154,7 @@ impl Cli {
             Command::Run(args) => {
                 let given = Settings {
                     interval: args.interval,
+                    reconnect_max: args.reconnect_max,
                     spool_max_bytes: args.spool_max_bytes,
                     language: args.language,
                     log_level: args.log_level,

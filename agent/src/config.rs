@@ -30,6 +30,8 @@ pub struct Config {
     pub policy: PathBuf,
     /// From one metrics batch to the next.
     pub interval: Duration,
+    /// Longest pause between two attempts to connect.
+    pub reconnect_max: Duration,
     /// Bound of the spool's content.
     pub spool_max_bytes: u64,
     /// Language of reports; the coordinator's when absent.
@@ -48,6 +50,7 @@ impl Config {
             state_dir: state_dir.into(),
             policy: DEFAULT_POLICY.into(),
             interval: Duration::from_secs(30),
+            reconnect_max: Duration::from_secs(60),
             spool_max_bytes: 64 << 20,
             language: None,
             log_level: LevelFilter::INFO,
@@ -73,6 +76,10 @@ impl Config {
     fn put(&mut self, settings: Settings, name: &dyn Fn(&str) -> String) -> Result<(), Error> {
         if let Some(text) = settings.interval {
             self.interval = duration(&text).map_err(|why| Error::Usage(format!("{} {why}", name("interval"))))?;
+        }
+        if let Some(text) = settings.reconnect_max {
+            self.reconnect_max =
+                duration(&text).map_err(|why| Error::Usage(format!("{} {why}", name("reconnect_max"))))?;
         }
         if let Some(bytes) = settings.spool_max_bytes {
             if bytes < MIN_SPOOL_BYTES {
@@ -100,10 +107,10 @@ fn missing(path: &Path) -> Error {
 fn duration(text: &str) -> Result<Duration, String> {
     let value =
         humantime::parse_duration(text).map_err(|_| format!("is `{text}`; write a duration such as 30s or 5m"))?;
-    if (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&value) {
+    if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&value) {
         Ok(value)
     } else {
-        Err(format!("is `{text}`; use 1s to 1h"))
+        Err(format!("is `{text}`; use 100ms to 1h"))
     }
 }
 
@@ -114,6 +121,9 @@ pub struct Settings {
     /// See [`Config::interval`], as `30s`.
     #[serde(default)]
     pub interval: Option<String>,
+    /// See [`Config::reconnect_max`].
+    #[serde(default)]
+    pub reconnect_max: Option<String>,
     /// See [`Config::spool_max_bytes`].
     #[serde(default)]
     pub spool_max_bytes: Option<u64>,
@@ -176,7 +186,7 @@ mod tests {
     #[test]
     fn values_out_of_bounds_are_refused_with_what_to_write() {
         for (text, part) in [
-            ("interval: 10ms\n", "use 1s to 1h"),
+            ("interval: 10ms\n", "use 100ms to 1h"),
             ("interval: often\n", "such as 30s"),
             ("spool_max_bytes: 10\n", "at least"),
             ("log_level: loud\n", "error, warn"),

@@ -11,12 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use farol_protocol::yaml::Spanned;
 use farol_protocol::{
     RiskClass,
     action::{CommandExec, ServiceControl, ServiceVerb},
 };
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 
 use crate::{Error, exec, yaml};
 

@@ -255,15 +255,13 @@ fn refusal(error: &ErrorFrame) -> String {
 /// Full jitter: any moment between now and an exponentially growing bound.
 /// `random` lies in 0 to 1.
 #[must_use]
-pub fn backoff(attempt: u32, random: f64) -> Duration {
-    let bound = BACKOFF_CAP.min(Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(attempt)));
+pub fn backoff(attempt: u32, cap: Duration, random: f64) -> Duration {
+    let bound = cap.min(Duration::from_secs(1).saturating_mul(2_u32.saturating_pow(attempt)));
     bound.mul_f64(random.clamp(0.0, 1.0))
 }
 
-/// Longest pause between two attempts to connect.
-pub const BACKOFF_CAP: Duration = Duration::from_secs(60);
-/// From this attempt on the pause is bounded by [`BACKOFF_CAP`] alone.
-pub const LAST_ATTEMPT: u32 = 6;
+/// From this attempt on the pause is bounded by its cap alone, an hour at most.
+pub const LAST_ATTEMPT: u32 = 12;
 /// A session that lived this long resets the pause.
 pub const STEADY: Duration = Duration::from_secs(60);
 
@@ -414,10 +412,12 @@ mod tests {
 
     #[test]
     fn the_pause_grows_with_full_jitter_up_to_its_cap() {
-        assert_eq!(backoff(0, 1.0), Duration::from_secs(1));
-        assert_eq!(backoff(3, 0.5), Duration::from_secs(4));
-        assert_eq!(backoff(5, 0.0), Duration::ZERO);
-        assert_eq!(backoff(LAST_ATTEMPT, 1.0), BACKOFF_CAP);
-        assert_eq!(backoff(u32::MAX, 1.0), BACKOFF_CAP);
+        let cap = Duration::from_secs(60);
+        assert_eq!(backoff(0, cap, 1.0), Duration::from_secs(1));
+        assert_eq!(backoff(0, Duration::from_millis(100), 1.0), Duration::from_millis(100));
+        assert_eq!(backoff(3, cap, 0.5), Duration::from_secs(4));
+        assert_eq!(backoff(5, cap, 0.0), Duration::ZERO);
+        assert_eq!(backoff(LAST_ATTEMPT, Duration::from_secs(3600), 1.0), Duration::from_secs(3600));
+        assert_eq!(backoff(u32::MAX, cap, 1.0), cap);
     }
 }

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, RwLock},
 };
 
-use farol_protocol::{Language, Report, Timestamp, registry::{Registry, RunsOn}};
+use farol_protocol::{
+    Language, Report, Timestamp,
+    registry::{Registry, RunsOn},
+};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -156,12 +159,8 @@ impl Shared {
         }
         if row.state == "open" {
             let (done, told) = oneshot::channel();
-            let request = Acknowledge {
-                finding: row,
-                by: by.name().to_owned(),
-                comment: comment.map(str::to_owned),
-                done,
-            };
+            let request =
+                Acknowledge { finding: row, by: by.name().to_owned(), comment: comment.map(str::to_owned), done };
             let gone = || Error::Refused("the coordinator is stopping; try again in a moment".to_owned());
             self.correlator.send(request).await.map_err(|_| gone())?;
             told.await.map_err(|_| gone())?;

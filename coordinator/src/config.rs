@@ -201,9 +201,7 @@ pub fn read(path: &Path) -> Result<String> {
 }
 
 fn address(name: &str, value: &str) -> Result<SocketAddr> {
-    value
-        .parse()
-        .map_err(|_| Error::Config(format!("{name} is `{value}`, not an address such as 127.0.0.1:8180")))
+    value.parse().map_err(|_| Error::Config(format!("{name} is `{value}`, not an address such as 127.0.0.1:8180")))
 }
 
 fn duration(name: &str, value: &str) -> Result<Duration> {
@@ -235,9 +233,9 @@ mod tests {
     fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("farol.yaml");
-        std::fs::write(&path, "http_addr: 127.0.0.1:3\nheartbeat: 3s\nsouthbound_addr: 127.0.0.1:3\n").expect("written");
-        let flags =
-            Flags { config: Some(path), http_addr: Some("127.0.0.1:1".to_owned()), ..Flags::default() };
+        std::fs::write(&path, "http_addr: 127.0.0.1:3\nheartbeat: 3s\nsouthbound_addr: 127.0.0.1:3\n")
+            .expect("written");
+        let flags = Flags { config: Some(path), http_addr: Some("127.0.0.1:1".to_owned()), ..Flags::default() };
         let config = load(&flags, &[("FAROL_HTTP_ADDR", "127.0.0.1:2"), ("FAROL_SOUTHBOUND_ADDR", "127.0.0.1:2")])
             .expect("valid");
         assert_eq!(config.http_addr.port(), 1);
@@ -248,7 +246,8 @@ mod tests {
 
     #[test]
     fn a_mistake_is_refused_and_named() {
-        let says = |environment: &[(&str, &str)]| load(&Flags::default(), environment).expect_err("refused").to_string();
+        let says =
+            |environment: &[(&str, &str)]| load(&Flags::default(), environment).expect_err("refused").to_string();
         assert!(says(&[("FAROL_HTTP_ADDR", "here")]).contains("FAROL_HTTP_ADDR"));
         assert!(says(&[("FAROL_HEARTBEAT", "often")]).contains("FAROL_HEARTBEAT"));
         assert!(says(&[("AGENTIC_LLM_ENABLED", "perhaps")]).contains("AGENTIC_LLM_ENABLED"));

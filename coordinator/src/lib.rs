@@ -77,14 +77,12 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     let http = listen(config.http_addr).await?;
     let southbound = listen(config.southbound_addr).await?;
     let addresses = Addresses { http: local(&http)?, southbound: local(&southbound)? };
-    if config.southbound_url.is_none() {
-        store.set_setting(SOUTHBOUND_URL, &southbound_url(addresses.southbound)).await?;
-    }
+    let url = config.southbound_url.clone().unwrap_or_else(|| southbound_url(addresses.southbound));
+    store.set_setting(SOUTHBOUND_URL, &url).await?;
 
     let now = Timestamp::now();
     store.sync_hosts(&registry, now).await?;
-    let hosts: HashMap<String, HostKey> =
-        store.hosts().await?.into_iter().map(|host| (host.name, host.key)).collect();
+    let hosts: HashMap<String, HostKey> = store.hosts().await?.into_iter().map(|host| (host.name, host.key)).collect();
     let (bulk, bulk_queue) = mpsc::channel(BULK_QUEUE);
     let (committed, committed_queue) = mpsc::channel(COMMITTED_QUEUE);
     let (acknowledge, acknowledged) = mpsc::channel(16);

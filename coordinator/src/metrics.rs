@@ -88,7 +88,11 @@ impl Default for Metrics {
         let hosts = Family::default();
         let findings = Family::default();
         let outbox = Family::default();
-        registry.register("build", "Version of the coordinator", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register(
+            "build",
+            "Version of the coordinator",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
         registry.register("batches", "Batches received from agents", batches.clone());
         registry.register("reports", "Reports received from agents", reports.clone());
         registry.register("finding_transitions", "Findings opened, changed, resolved", transitions.clone());

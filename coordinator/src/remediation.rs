@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use farol_protocol::{
-    ActionId, ActionKind, Effect, HostId, Plan, PlanHash, RiskClass, Timestamp, registry::Persona,
-};
+use farol_protocol::{ActionId, ActionKind, Effect, HostId, Plan, PlanHash, RiskClass, Timestamp, registry::Persona};
 use serde_json::Value;
 
 use crate::{
@@ -103,8 +101,9 @@ pub fn in_words(app: &Shared, row: &ActionRow) -> String {
 pub fn proposal_note(app: &Shared, action: &NewAction, effect: &Effect, host: &str) -> Note {
     let id = action.id.to_string();
     let what = text::effect(effect, app.language());
-    let body = Message::ActionProposed { id: &id, what: &what, host, class: action.class, expires_at: action.expires_at }
-        .in_words(app.language());
+    let body =
+        Message::ActionProposed { id: &id, what: &what, host, class: action.class, expires_at: action.expires_at }
+            .in_words(app.language());
     note(action.id, "proposed", Persona::A7.as_str(), false, "proposal", body)
 }
 
@@ -161,13 +160,7 @@ impl Shared {
     ///
     /// # Errors
     /// See [`crate::store::Store::approve`]; the host is gone or wants a signature.
-    pub async fn approve(
-        &self,
-        by: &Operator,
-        id: ActionId,
-        plan_hash: &PlanHash,
-        comment: &str,
-    ) -> Result<Decided> {
+    pub async fn approve(&self, by: &Operator, id: ActionId, plan_hash: &PlanHash, comment: &str) -> Result<Decided> {
         let row = self.store.action(id).await?;
         let host = self.store.host_by_key(row.host).await?;
         ready(&host)?;
@@ -193,13 +186,7 @@ impl Shared {
     ///
     /// # Errors
     /// See [`crate::store::Store::reject`].
-    pub async fn reject(
-        &self,
-        by: &Operator,
-        id: ActionId,
-        plan_hash: &PlanHash,
-        comment: &str,
-    ) -> Result<ActionRow> {
+    pub async fn reject(&self, by: &Operator, id: ActionId, plan_hash: &PlanHash, comment: &str) -> Result<ActionRow> {
         let row = self.store.action(id).await?;
         let host = self.store.host_by_key(row.host).await?;
         let note = decision(self, &row, &host.name, by, comment, false);

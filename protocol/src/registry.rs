@@ -144,7 +144,7 @@ pub struct Host {
     pub site: Option<String>,
     /// Its number in Proxmox.
     pub vmid: Option<u32>,
-    /// Whether its findings are raised to critical.
+    /// Whether its critical reports weigh one level more.
     pub critical: bool,
 }
 

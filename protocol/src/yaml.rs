@@ -2,6 +2,7 @@
 //! refused with its line, its column, and the nearest known name.
 
 use serde::de::DeserializeOwned;
+use serde_saphyr::{DefaultMessageFormatter, SnippetMode};
 pub use serde_saphyr::{Location, Spanned};
 
 /// A mistake in a document.
@@ -30,38 +31,47 @@ impl Mistake {
 /// The first mistake.
 pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Mistake> {
     serde_saphyr::from_str(text).map_err(|error| {
-        let plain = error.without_snippet().to_string();
-        let message = without_place(&plain).trim().to_owned();
-        let message = match nearest(&message) {
-            Some(name) => format!("{message} (did you mean `{name}`?)"),
-            None => message,
-        };
-        error.location().map_or_else(
-            || Mistake { line: 0, column: 0, message: message.clone() },
-            |place| Mistake::at(place, message.clone()),
-        )
+        let message = explain(&error);
+        match error.location() {
+            Some(place) => Mistake::at(place, message),
+            None => Mistake { line: 0, column: 0, message },
+        }
     })
 }
 
-/// The parser puts the place into its text too; ours says it once.
-fn without_place(text: &str) -> &str {
-    text.find(" at line ").map_or(text, |at| &text[..at])
+fn explain(error: &serde_saphyr::Error) -> String {
+    match error.without_snippet() {
+        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => unknown("key", field, expected),
+        serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => unknown("value", variant, expected),
+        other => {
+            let plain = other.render_with_options(serde_saphyr::render_options! {
+                formatter: &DefaultMessageFormatter,
+                snippets: SnippetMode::Off,
+            });
+            // The place is told beside the message.
+            let place = other.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+            place.map_or(plain.clone(), |place| plain.replace(&place, ""))
+        }
+    }
 }
 
-/// The expected name closest to the unknown one, in a message such as
-/// "unknown field `a`, expected one of b, c".
-fn nearest(message: &str) -> Option<String> {
-    let (unknown, expected) = message.strip_prefix("unknown ")?.split_once(", expected ")?;
-    let unknown = unknown.split('`').nth(1)?;
-    expected
-        .trim_start_matches("one of ")
-        .split([',', ' '])
-        .map(|name| name.trim_matches('`'))
-        .filter(|name| !name.is_empty() && *name != "or")
-        .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 3)
+fn unknown(what: &str, given: &str, known: &[&'static str]) -> String {
+    match nearest(given, known.iter().copied()) {
+        Some(near) => format!("`{given}` is not a known {what}; did you mean `{near}`?"),
+        None if known.is_empty() => format!("`{given}` is not a known {what}; remove it"),
+        None => format!("`{given}` is not a known {what}; use one of {}", known.join(", ")),
+    }
+}
+
+/// The known name that `given` most likely meant.
+#[must_use]
+pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(given, name), name))
+        .filter(|(distance, name)| *distance <= (name.len() / 3).max(2))
         .min()
-        .map(|(_, name)| name.to_owned())
+        .map(|(_, name)| name)
 }
 
 #[cfg(test)]

@@ -45,12 +45,9 @@ impl FakeOllama {
     /// No port is free.
     pub async fn start(mood: Mood) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let fake =
-            Self { address: listener.local_addr()?, mood: Arc::new(Mutex::new(mood)), prompts: Arc::default() };
-        let router = Router::new()
-            .route("/api/show", post(show))
-            .route("/api/chat", post(chat))
-            .with_state(fake.clone());
+        let fake = Self { address: listener.local_addr()?, mood: Arc::new(Mutex::new(mood)), prompts: Arc::default() };
+        let router =
+            Router::new().route("/api/show", post(show)).route("/api/chat", post(chat)).with_state(fake.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(fake)
     }

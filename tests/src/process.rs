@@ -99,7 +99,12 @@ impl Process {
     ///
     /// # Errors
     /// It did not come in time, or the process ended first; its log is told.
-    pub async fn wait_log<T>(&mut self, what: &str, limit: Duration, wanted: impl Fn(&Value) -> Option<T>) -> Result<T> {
+    pub async fn wait_log<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T> {
         let found = timeout(limit, async {
             loop {
                 for line in self.log() {

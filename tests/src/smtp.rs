@@ -48,11 +48,8 @@ impl Smtp {
     /// No port is free.
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let smtp = Self {
-            address: listener.local_addr()?,
-            received: Arc::default(),
-            mood: Arc::new(Mutex::new(Mood::Fine)),
-        };
+        let smtp =
+            Self { address: listener.local_addr()?, received: Arc::default(), mood: Arc::new(Mutex::new(Mood::Fine)) };
         let server = smtp.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {

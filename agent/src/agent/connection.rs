@@ -95,7 +95,7 @@ impl Agent {
         if untrusted {
             self.attempt = LAST_ATTEMPT;
         }
-        let pause = backoff(self.attempt, fastrand::f64());
+        let pause = backoff(self.attempt, self.config.reconnect_max, fastrand::f64());
         self.attempt = (self.attempt + 1).min(LAST_ATTEMPT);
         self.link = Link::Waiting(Instant::now() + pause);
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);

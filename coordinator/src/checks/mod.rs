@@ -12,10 +12,7 @@ use farol_protocol::{
     registry::{Registry, RunsOn, Scenario, Target},
     report::UnknownCause,
 };
-use tokio::{
-    sync::Semaphore,
-    time::MissedTickBehavior,
-};
+use tokio::{sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -105,11 +102,8 @@ pub fn tick(app: &Shared, now: Timestamp) -> usize {
 /// Runs what is due until `stop`.
 pub async fn run(app: App, stop: CancellationToken) {
     let tracker = TaskTracker::new();
-    let runner = Arc::new(Runner {
-        prober: Prober::new(app.language(), PathAccess::All),
-        slots: Semaphore::new(AT_ONCE),
-        app,
-    });
+    let runner =
+        Arc::new(Runner { prober: Prober::new(app.language(), PathAccess::All), slots: Semaphore::new(AT_ONCE), app });
     let mut timer = tokio::time::interval(Duration::from_secs(1));
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

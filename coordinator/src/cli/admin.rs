@@ -44,7 +44,8 @@ pub(super) async fn add_host(data: &Data, name: &HostId, ttl: Duration, json: bo
     let new = store.add_host(&Operator::local_administrator(), name.as_str(), ttl, Timestamp::now()).await?;
     store.close().await;
     let ca_fingerprint = authority.root_fingerprint();
-    let command = command(&["farol-agent", "enroll", "--url", &url, "--token", &new.token, "--ca-fingerprint", &ca_fingerprint]);
+    let command =
+        command(&["farol-agent", "enroll", "--url", &url, "--token", &new.token, "--ca-fingerprint", &ca_fingerprint]);
     if json {
         return output::json(&HostAdded {
             host: name.as_str(),
@@ -114,7 +115,8 @@ fn check_owner(folder: &Path, arguments: &[String]) -> Result<()> {
     }
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let user = user_name(&passwd, owner).unwrap_or_else(|| format!("#{owner}"));
-    let words: Vec<&str> = ["sudo", "-u", &user, "farol"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
+    let words: Vec<&str> =
+        ["sudo", "-u", &user, "farol"].into_iter().chain(arguments.iter().map(String::as_str)).collect();
     Err(Error::Config(format!(
         "the data folder {} belongs to another user, who could not read what is written here; run: {}",
         folder.display(),
@@ -186,7 +188,8 @@ mod tests {
         } else {
             "/".into()
         };
-        let error = check_owner(&path, &["host".to_owned(), "add".to_owned(), "vm112".to_owned()]).expect_err("refused");
+        let error =
+            check_owner(&path, &["host".to_owned(), "add".to_owned(), "vm112".to_owned()]).expect_err("refused");
         assert!(error.to_string().contains("sudo -u "), "{error}");
         assert!(error.to_string().ends_with(" farol host add vm112"), "{error}");
         assert_eq!(error.exit_code(), 2);

@@ -32,12 +32,14 @@ impl Client {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
             .ok_or_else(|| Error::Config(format!("`{}` is not an address such as http://127.0.0.1:8180", to.url)))?;
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             // A token goes where it was sent to and nowhere else.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| Error::Refused(format!("the HTTP client did not start: {error}")))?;
+            .redirect(reqwest::redirect::Policy::none());
+        if matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(|error| Error::Refused(format!("the HTTP client did not start: {error}")))?;
         Ok(Self { http, base, token: token(to)? })
     }
 

@@ -11,56 +11,72 @@ type Column = (&'static str, fn(&Value) -> String);
 /// Hosts.
 pub(super) async fn hosts(to: &Connection) -> Result<()> {
     let items = Client::new(to)?.all(&["hosts"], &[]).await?;
-    show(to, items, &[
-        ("HOST", |host| text(host, "name")),
-        ("STATE", |host| text(host, "state")),
-        ("LAST SEEN", |host| time(host, "last_seen")),
-        ("AGENT", |host| text(host, "agent_version")),
-        ("SITE", |host| text(host, "site")),
-        ("CRITICAL", |host| if host["critical"] == true { "yes" } else { "no" }.to_owned()),
-    ])
+    show(
+        to,
+        items,
+        &[
+            ("HOST", |host| text(host, "name")),
+            ("STATE", |host| text(host, "state")),
+            ("LAST SEEN", |host| time(host, "last_seen")),
+            ("AGENT", |host| text(host, "agent_version")),
+            ("SITE", |host| text(host, "site")),
+            ("CRITICAL", |host| if host["critical"] == true { "yes" } else { "no" }.to_owned()),
+        ],
+    )
 }
 
 /// Findings.
 pub(super) async fn findings(to: &Connection, all: bool) -> Result<()> {
     let query = [("state", if all { "all" } else { "unresolved" })];
     let items = Client::new(to)?.all(&["findings"], &query).await?;
-    show(to, items, &[
-        ("SEVERITY", |finding| text(finding, "severity")),
-        ("STATE", |finding| text(finding, "state")),
-        ("HOST", |finding| text(finding, "host")),
-        ("TITLE", |finding| text(finding, "title")),
-        ("OPENED", |finding| time(finding, "opened_at")),
-        ("ID", |finding| text(finding, "id")),
-    ])
+    show(
+        to,
+        items,
+        &[
+            ("SEVERITY", |finding| text(finding, "severity")),
+            ("STATE", |finding| text(finding, "state")),
+            ("HOST", |finding| text(finding, "host")),
+            ("TITLE", |finding| text(finding, "title")),
+            ("OPENED", |finding| time(finding, "opened_at")),
+            ("ID", |finding| text(finding, "id")),
+        ],
+    )
 }
 
 /// What waits for an answer.
 pub(super) async fn inbox(to: &Connection, role: Option<Role>) -> Result<()> {
     let query: Vec<(&str, &str)> = role.iter().map(|role| ("role", role.as_str())).collect();
     let items = Client::new(to)?.all(&["agents", "inbox"], &query).await?;
-    show(to, items, &[
-        ("AT", |message| time(message, "created_at")),
-        ("FROM", |message| text(message, "author")),
-        ("KIND", |message| text(message, "kind")),
-        ("MESSAGE", |message| text(message, "body")),
-        ("ID", |message| text(message, "id")),
-    ])
+    show(
+        to,
+        items,
+        &[
+            ("AT", |message| time(message, "created_at")),
+            ("FROM", |message| text(message, "author")),
+            ("KIND", |message| text(message, "kind")),
+            ("MESSAGE", |message| text(message, "body")),
+            ("ID", |message| text(message, "id")),
+        ],
+    )
 }
 
 /// Actions.
 pub(super) async fn actions(to: &Connection, state: Option<State>) -> Result<()> {
     let query: Vec<(&str, &str)> = state.iter().map(|state| ("state", state.as_str())).collect();
     let items = Client::new(to)?.all(&["actions"], &query).await?;
-    show(to, items, &[
-        ("STATE", |action| text(action, "state")),
-        ("CLASS", |action| text(action, "risk_class")),
-        ("HOST", |action| text(action, "host")),
-        ("WHAT", |action| text(action, "what")),
-        ("ASKED BY", |action| text(action, "requested_by")),
-        ("EXPIRES", |action| time(action, "expires_at")),
-        ("ID", |action| text(action, "action_id")),
-    ])
+    show(
+        to,
+        items,
+        &[
+            ("STATE", |action| text(action, "state")),
+            ("CLASS", |action| text(action, "risk_class")),
+            ("HOST", |action| text(action, "host")),
+            ("WHAT", |action| text(action, "what")),
+            ("ASKED BY", |action| text(action, "requested_by")),
+            ("EXPIRES", |action| time(action, "expires_at")),
+            ("ID", |action| text(action, "action_id")),
+        ],
+    )
 }
 
 fn show(to: &Connection, items: Vec<Value>, columns: &[Column]) -> Result<()> {

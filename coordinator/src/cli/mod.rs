@@ -223,8 +223,8 @@ fn duration(text: &str) -> Result<Duration, String> {
     const YEAR: Duration = Duration::from_secs(366 * 86_400);
     humantime::parse_duration(text)
         .ok()
-        .filter(|duration| (Duration::from_secs(1)..=YEAR).contains(duration))
-        .ok_or_else(|| "a duration from 1s to a year is expected, such as 1h or 30d".to_owned())
+        .filter(|duration| (Duration::from_millis(1)..=YEAR).contains(duration))
+        .ok_or_else(|| "a duration of up to a year is expected, such as 1h or 30d".to_owned())
 }
 
 fn lifetime(text: &str) -> Result<Lifetime, String> {

@@ -72,9 +72,10 @@ use Status::{Critical as C, Ok as O, Unknown as U, Warning as W};
 fn a_problem_opens_after_its_attempts_and_resolves_after_its_recoveries() {
     let opened = Some(Transition::Opened);
     let resolved = Some(Transition::Resolved);
-    assert_eq!(Line::new().transitions(&[C, O, C, C, C, O, C, O, O, O]), [
-        None, None, None, opened, None, None, None, None, resolved, None
-    ]);
+    assert_eq!(
+        Line::new().transitions(&[C, O, C, C, C, O, C, O, O, O]),
+        [None, None, None, opened, None, None, None, None, resolved, None]
+    );
 }
 
 #[test]
@@ -91,22 +92,11 @@ fn the_episode_begins_with_the_first_bad_report_and_is_counted() {
 
 #[test]
 fn a_level_changes_only_when_it_holds_and_flapping_between_levels_still_opens() {
-    assert_eq!(Line::new().transitions(&[W, C, W, C, C, C]), [
-        None,
-        Some(Transition::Opened),
-        None,
-        None,
-        None,
-        None
-    ]);
-    assert_eq!(Line::new().transitions(&[W, W, C, W, C, C]), [
-        None,
-        Some(Transition::Opened),
-        None,
-        None,
-        None,
-        Some(Transition::Changed(1))
-    ]);
+    assert_eq!(Line::new().transitions(&[W, C, W, C, C, C]), [None, Some(Transition::Opened), None, None, None, None]);
+    assert_eq!(
+        Line::new().transitions(&[W, W, C, W, C, C]),
+        [None, Some(Transition::Opened), None, None, None, Some(Transition::Changed(1))]
+    );
 }
 
 #[test]

@@ -59,12 +59,7 @@ async fn enrol(south: &Southbound, request: &EnrolRequest) -> Result<EnrolAnswer
     south.app.fleet.set_live(south.app.store.live_set().await?);
     south.app.events.publish(Noun::Host, host.id.as_str(), "enrolled");
     tracing::info!(agent_id = host.id.as_str(), host.name = host.name, "a host enrolled");
-    Ok(EnrolAnswer {
-        host_id: host.id,
-        name: host.name,
-        cert: certificate.cert_pem,
-        ca: authority.ca_pem().to_owned(),
-    })
+    Ok(EnrolAnswer { host_id: host.id, name: host.name, cert: certificate.cert_pem, ca: authority.ca_pem().to_owned() })
 }
 
 fn refusal(error: &Error) -> Answer {
@@ -78,7 +73,9 @@ fn refusal(error: &Error) -> Answer {
             problem(status, refusal.code(), &refusal.to_string())
         }
         Error::Pki(
-            farol_pki::Error::CsrUnreadable { .. } | farol_pki::Error::CsrKey { .. } | farol_pki::Error::CsrSignature { .. },
+            farol_pki::Error::CsrUnreadable { .. }
+            | farol_pki::Error::CsrKey { .. }
+            | farol_pki::Error::CsrSignature { .. },
         ) => {
             tracing::warn!("an enrolment was refused: {error}");
             problem(StatusCode::UNPROCESSABLE_ENTITY, "csr_invalid", &error.to_string())

@@ -63,7 +63,8 @@ pub async fn serve(south: Southbound, listener: TcpListener, stop: CancellationT
                 continue;
             }
         };
-        let (south, handshakes, tracker_of, stop) = (south.clone(), Arc::clone(&handshakes), tracker.clone(), stop.clone());
+        let (south, handshakes, tracker_of, stop) =
+            (south.clone(), Arc::clone(&handshakes), tracker.clone(), stop.clone());
         // Boxed: the handshake's state is large and the connection is long.
         tracker.spawn(Box::pin(async move {
             let Ok(permit) = handshakes.acquire_owned().await else { return };
@@ -160,9 +161,11 @@ fn upgrade(
         Err(refusal) => return *refusal,
     };
     let is = |name: header::HeaderName, value: &str| {
-        request.headers().get(name).and_then(|found| found.to_str().ok()).is_some_and(|found| {
-            found.split(',').any(|part| part.trim().eq_ignore_ascii_case(value))
-        })
+        request
+            .headers()
+            .get(name)
+            .and_then(|found| found.to_str().ok())
+            .is_some_and(|found| found.split(',').any(|part| part.trim().eq_ignore_ascii_case(value)))
     };
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let (true, true, true, Some(accept)) = (

@@ -167,9 +167,9 @@ impl Fleet {
     #[must_use]
     pub fn has_order(&self, host: HostKey, action: ActionId) -> bool {
         let connected = self.connected.read().unwrap_or_else(PoisonError::into_inner);
-        connected.get(&host).is_some_and(|known| {
-            *known.sent.lock().unwrap_or_else(PoisonError::into_inner) == Some(action)
-        })
+        connected
+            .get(&host)
+            .is_some_and(|known| *known.sent.lock().unwrap_or_else(PoisonError::into_inner) == Some(action))
     }
 
     /// Hands an order to its host's connection, once per connection.

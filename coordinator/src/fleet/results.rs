@@ -25,11 +25,7 @@ use crate::{
 /// Orders that a host may have begun end as interrupted when its journal is
 /// not the one that could tell: it changed, or went backward, as after a
 /// restored snapshot.
-pub(super) async fn after_hello(
-    connection: &Connection,
-    hello: &Hello,
-    before: Option<JournalHead>,
-) -> Result<()> {
+pub(super) async fn after_hello(connection: &Connection, hello: &Hello, before: Option<JournalHead>) -> Result<()> {
     let Some(before) = before else { return Ok(()) };
     if before.id == hello.journal.id && hello.journal.seq >= before.seq {
         return Ok(());
@@ -189,8 +185,5 @@ fn failed(error: &Error, action: ActionId) -> Option<End> {
         return None;
     }
     tracing::error!(action_id = %action, "what the agent said of an action could not be stored: {error}");
-    Some(End::Close(
-        tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode::Again,
-        "the store failed",
-    ))
+    Some(End::Close(tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode::Again, "the store failed"))
 }

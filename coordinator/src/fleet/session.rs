@@ -129,8 +129,16 @@ async fn begin(
         First::V1(_) => Peer::V1,
         First::Legacy(_) => Peer::Legacy,
     };
-    let connection =
-        Connection { app: Arc::clone(&app), host: host.clone(), session, socket, outgoing, cut: cut.clone(), seen, skew_ms: 0 };
+    let connection = Connection {
+        app: Arc::clone(&app),
+        host: host.clone(),
+        session,
+        socket,
+        outgoing,
+        cut: cut.clone(),
+        seen,
+        skew_ms: 0,
+    };
     let joined = Joined { app: Arc::clone(&app), host: host.key, session, name: host.name.clone() };
     let (end, socket) = match hello {
         First::V1(hello) => {
@@ -289,10 +297,7 @@ impl Connection {
     fn assignment(&self) -> String {
         let checks = self.app.registry.assigned_to(&self.host.name);
         let language = self.app.language();
-        let digest = ring::digest::digest(
-            &ring::digest::SHA256,
-            frame::encode(&(language, &checks)).as_bytes(),
-        );
+        let digest = ring::digest::digest(&ring::digest::SHA256, frame::encode(&(language, &checks)).as_bytes());
         let version = farol_protocol::action::hex(&digest.as_ref()[..16]);
         frame::encode(&ToAgent::ChecksAssign(ChecksAssign { version, language, checks }))
     }

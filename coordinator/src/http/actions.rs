@@ -13,7 +13,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    extract::{self, Body, Caller, Comment, Start, Limit, List, MAX_COMMENT, Query, Segment},
+    extract::{self, Body, Caller, Comment, Limit, List, MAX_COMMENT, Query, Segment, Start},
     problem::{Answer, ApiError},
 };
 use crate::{

@@ -46,7 +46,9 @@ pub(super) async fn gate(State(app): State<App>, mut request: Request, next: Nex
     }
     // hyper drops a handler whose caller hangs up. One that writes goes on
     // alone, so that nothing is left half-way between two steps.
-    tokio::spawn(next.run(request)).await.map_err(|error| ApiError::internal(&format!("a handler ended early: {error}")))
+    tokio::spawn(next.run(request))
+        .await
+        .map_err(|error| ApiError::internal(&format!("a handler ended early: {error}")))
 }
 
 async fn operator(app: &App, headers: &HeaderMap) -> Result<Operator, ApiError> {

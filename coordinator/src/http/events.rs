@@ -36,7 +36,6 @@ pub(super) struct EventsQuery {
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", operation_id = "events",
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "Id of the last event that was seen")),
     responses((status = 200, body = Changed, content_type = "text/event-stream")))]
-#[expect(clippy::unused_async, reason = "axum takes async handlers")]
 pub(super) async fn stream(
     State(app): State<App>,
     headers: HeaderMap,

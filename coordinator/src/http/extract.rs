@@ -33,7 +33,9 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let operator = parts.extensions.get::<Operator>().cloned();
-        operator.map(Self).ok_or_else(|| ApiError::internal("a handler wants an operator where its route asks for no token"))
+        operator
+            .map(Self)
+            .ok_or_else(|| ApiError::internal("a handler wants an operator where its route asks for no token"))
     }
 }
 
@@ -100,7 +102,13 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
-    serde_json::from_slice(bytes).map(Body).map_err(|error| ApiError::invalid_body(format!("the body does not fit: {error}")))
+    // serde would fill the fields from an array too, by position.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(ApiError::invalid_body("the body is not a JSON object"));
+    }
+    serde_json::from_slice(bytes)
+        .map(Body)
+        .map_err(|error| ApiError::invalid_body(format!("the body does not fit: {error}")))
 }
 
 /// None where the request says nothing about its body.
@@ -278,7 +286,10 @@ mod tests {
             request = request.header(header::CONTENT_TYPE, kind);
         }
         let request = request.body(body.into()).expect("a request");
-        Body::<Comment>::from_request(request, &()).await.map(|Body(comment)| comment).map_err(|error| format!("{error:?}"))
+        Body::<Comment>::from_request(request, &())
+            .await
+            .map(|Body(comment)| comment)
+            .map_err(|error| format!("{error:?}"))
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    extract::{self, Body, Caller, Comment, Start, Limit, List, MAX_COMMENT, Query, Segment},
+    extract::{self, Body, Caller, Comment, Limit, List, MAX_COMMENT, Query, Segment, Start},
     problem::Answer,
 };
 use crate::{
@@ -144,8 +144,7 @@ pub(super) async fn one(State(app): State<App>, Segment(id): Segment<String>) ->
     let advice = match app.store.advice(&id).await? {
         None => None,
         Some(stored) => Some(
-            serde_json::from_str(&stored.document)
-                .map_err(|_| Error::Corrupt { what: "advice", value: id.clone() })?,
+            serde_json::from_str(&stored.document).map_err(|_| Error::Corrupt { what: "advice", value: id.clone() })?,
         ),
     };
     Ok(Json(FindingDetail { finding: view(row, host), advice }))

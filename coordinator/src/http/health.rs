@@ -11,7 +11,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::ApiError;
-use crate::{app::{App, Shared}, error::Result};
+use crate::{
+    app::{App, Shared},
+    error::Result,
+};
 
 const OK: &str = "ok";
 const OFF: &str = "off";

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    extract::{self, Body, Caller, Comment, Start, Limit, List, MAX_COMMENT, PageQuery, Query, Segment},
+    extract::{self, Body, Caller, Comment, Limit, List, MAX_COMMENT, PageQuery, Query, Segment, Start},
     problem::{Answer, ApiError},
 };
 use crate::{

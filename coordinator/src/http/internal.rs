@@ -21,7 +21,6 @@ pub(super) struct Ticked {
 /// One beat of the scheduler: what is due runs, once
 #[utoipa::path(post, path = "/api/v1/agents/internal/tick", tag = "agents", operation_id = "tick",
     security(("internal" = [])), request_body = Nothing, responses((status = 202, body = Ticked)))]
-#[expect(clippy::unused_async, reason = "axum takes async handlers")]
 pub(super) async fn tick(
     State(app): State<App>,
     Body(Nothing {}): Body<Nothing>,

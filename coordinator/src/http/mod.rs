@@ -34,7 +34,6 @@ use self::problem::ApiError;
 use crate::app::App;
 
 /// The API.
-#[must_use]
 pub fn router(app: App) -> Router {
     let (routes, _) = routes().split_for_parts();
     routes
@@ -123,3 +122,6 @@ fn method(method: &Method) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests;

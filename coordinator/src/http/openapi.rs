@@ -65,8 +65,7 @@ impl Modify for Rest {
 /// Every operation may answer with a problem.
 pub(super) fn add_problems(document: &mut utoipa::openapi::OpenApi) {
     let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
-    let problem =
-        ResponseBuilder::new().description("A problem").content("application/problem+json", content).build();
+    let problem = ResponseBuilder::new().description("A problem").content("application/problem+json", content).build();
     for item in document.paths.paths.values_mut() {
         for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
             operation.responses.responses.insert("default".to_owned(), RefOr::T(problem.clone()));
@@ -77,7 +76,6 @@ pub(super) fn add_problems(document: &mut utoipa::openapi::OpenApi) {
 /// This document
 #[utoipa::path(get, path = "/api/openapi.json", tag = "health", operation_id = "openapi", security(()),
     responses((status = 200, body = Object)))]
-#[expect(clippy::unused_async, reason = "axum takes async handlers")]
 pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
     Json(super::document())
 }

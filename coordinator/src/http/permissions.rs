@@ -170,9 +170,9 @@ mod tests {
                     .filter(|parameter| parameter["in"] == "query")
                     .filter_map(|parameter| parameter["name"].as_str().map(str::to_owned))
                     .collect();
-                let open = operation["security"].as_array().is_some_and(|list| list == &[Value::Object(
-                    serde_json::Map::new(),
-                )]);
+                let open = operation["security"]
+                    .as_array()
+                    .is_some_and(|list| list == &[Value::Object(serde_json::Map::new())]);
                 routes.insert((method.to_uppercase(), path.clone(), query, open));
             }
         }
@@ -213,14 +213,7 @@ mod tests {
             TABLE.iter().filter(|row| row.permission == Permission::Public).map(|row| row.path).collect();
         assert_eq!(
             public,
-            [
-                "/api/v1/agents/health",
-                "/metrics",
-                "/api/openapi.json",
-                "/api/docs",
-                "/api/docs/",
-                "/api/docs/{*rest}"
-            ]
+            ["/api/v1/agents/health", "/metrics", "/api/openapi.json", "/api/docs", "/api/docs/", "/api/docs/{*rest}"]
         );
     }
 }

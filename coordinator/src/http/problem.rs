@@ -87,11 +87,8 @@ impl ApiError {
 
     /// The route has other methods.
     pub(crate) fn method_not_allowed(allow: &str) -> Self {
-        let error = Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            format!("this address takes {allow}"),
-        );
+        let error =
+            Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("this address takes {allow}"));
         match HeaderValue::from_str(allow) {
             Ok(allow) => error.with(header::ALLOW, allow),
             Err(_) => error,

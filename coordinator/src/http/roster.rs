@@ -28,7 +28,6 @@ pub(super) struct MemberView {
 /// The roster
 #[utoipa::path(get, path = "/api/v1/agents/roster", tag = "agents", operation_id = "roster",
     responses((status = 200, body = List<MemberView>)))]
-#[expect(clippy::unused_async, reason = "axum takes async handlers")]
 pub(super) async fn list(State(app): State<App>) -> Json<List<MemberView>> {
     let language = app.language();
     let members = ROSTER.iter().map(|member| MemberView {

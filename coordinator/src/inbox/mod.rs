@@ -125,26 +125,16 @@ fn words(
             text: &report.text,
             value,
         },
-        Transition::Acknowledged => Message::FindingAcknowledged {
-            by: by.map_or("farol", |by| by.name),
-            comment: by.and_then(|by| by.comment),
-        },
-        Transition::Resolved => {
-            Message::FindingResolved { persona, host, title, lasted_ms, text: &report.text, value }
+        Transition::Acknowledged => {
+            Message::FindingAcknowledged { by: by.map_or("farol", |by| by.name), comment: by.and_then(|by| by.comment) }
         }
+        Transition::Resolved => Message::FindingResolved { persona, host, title, lasted_ms, text: &report.text, value },
     }
     .in_words(language)
 }
 
 /// High and critical problems are sent, and the recovery of what was sent.
-fn mail(
-    app: &Shared,
-    effect: &Effect,
-    host: &str,
-    title: &str,
-    fingerprint: &str,
-    body: &str,
-) -> Option<NewMail> {
+fn mail(app: &Shared, effect: &Effect, host: &str, title: &str, fingerprint: &str, body: &str) -> Option<NewMail> {
     let config = app.config.mail.as_ref()?;
     // Addressed by what it is about, so that a repeated effect is the same mail.
     let id = |what: &str| format!("<{}.{}.{what}@farol>", fingerprint.replace([':', '/'], "-"), effect.episode);

@@ -178,11 +178,8 @@ impl Job {
         if self.dirty.is_empty() {
             return Ok(());
         }
-        let states: Vec<_> = self
-            .dirty
-            .iter()
-            .filter_map(|key| Some((key.clone(), self.correlator.check(key)?.clone())))
-            .collect();
+        let states: Vec<_> =
+            self.dirty.iter().filter_map(|key| Some((key.clone(), self.correlator.check(key)?.clone()))).collect();
         self.app.store.save_correlator(self.cursor, &states).await?;
         self.dirty.clear();
         Ok(())

@@ -28,7 +28,9 @@ pub(super) async fn pass(app: App) -> Result<()> {
     let mut hosts = HashSet::new();
     for row in app.store.open_actions().await? {
         match row.state {
-            State::Proposed | State::Approved | State::Queued if row.expires_at <= now => expire(&app, &row, now).await?,
+            State::Proposed | State::Approved | State::Queued if row.expires_at <= now => {
+                expire(&app, &row, now).await?
+            }
             // A crash between the two steps of an approval cannot be: they are
             // one transaction. This keeps it so for whatever writes later.
             State::Approved => {

@@ -75,7 +75,11 @@ fn report(app: &App, host: &HostRow, status: Status, now: Timestamp) -> Report {
     let text = if status == Status::Ok {
         Message::AgentBack { host: &host.name, silent_ms }
     } else {
-        Message::AgentSilent { host: &host.name, last_seen: app.fleet.last_seen(host.key).or(host.last_seen), silent_ms }
+        Message::AgentSilent {
+            host: &host.name,
+            last_seen: app.fleet.last_seen(host.key).or(host.last_seen),
+            silent_ms,
+        }
     };
     Report {
         check: crate::correlate::silence(),

@@ -486,12 +486,11 @@ async fn two_people(connection: &mut AnyConnection, id: ActionId) -> Result<bool
 }
 
 async fn select(connection: &mut AnyConnection, id: ActionId) -> Result<ActionRow> {
-    let row: Option<Raw> =
-        sqlx::query_as(sqlx::AssertSqlSafe(format!("select {COLUMNS} from action where id = $1")))
-            .bind(id.to_string())
-            .fetch_optional(connection)
-            .await
-            .context("read the action")?;
+    let row: Option<Raw> = sqlx::query_as(sqlx::AssertSqlSafe(format!("select {COLUMNS} from action where id = $1")))
+        .bind(id.to_string())
+        .fetch_optional(connection)
+        .await
+        .context("read the action")?;
     row.ok_or_else(|| Error::NotFound { what: "action", id: id.to_string() })?.try_into()
 }
 

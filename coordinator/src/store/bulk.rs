@@ -114,14 +114,7 @@ impl Store {
         let next_batch = next(&mut connection, "select max(id) from batch").await?;
         let next_report = next(&mut connection, "select max(id) from report").await?;
         let next_gap = next(&mut connection, "select max(id) from gap").await?;
-        Ok(BulkWriter {
-            connection,
-            db: Arc::clone(&self.telemetry),
-            next_batch,
-            next_report,
-            next_gap,
-            committed,
-        })
+        Ok(BulkWriter { connection, db: Arc::clone(&self.telemetry), next_batch, next_report, next_gap, committed })
     }
 
     /// The stream of a host, which is made if need be, and its last committed
@@ -407,9 +400,8 @@ impl BulkWriter {
         }
 
         for chunk in batches.chunks(ROWS_PER_STATEMENT) {
-            let mut insert = QueryBuilder::<Any>::new(
-                "insert into batch (id, stream_id, seq, observed_ms, received_ms, metrics) ",
-            );
+            let mut insert =
+                QueryBuilder::<Any>::new("insert into batch (id, stream_id, seq, observed_ms, received_ms, metrics) ");
             insert.push_values(chunk, |mut row, (stream, seq, observed, received, metrics)| {
                 row.push_bind(self.next_batch)
                     .push_bind(stream.0)

@@ -71,8 +71,8 @@ impl Store {
         let mut checks = HashMap::with_capacity(rows.len());
         for (host, check, state) in rows {
             let key = (HostKey(host), word::<CheckId>("check id", &check)?);
-            let state =
-                serde_json::from_str(&state).map_err(|_| Error::Corrupt { what: "check state", value: state.clone() })?;
+            let state = serde_json::from_str(&state)
+                .map_err(|_| Error::Corrupt { what: "check state", value: state.clone() })?;
             checks.insert(key, state);
         }
         Ok((cursor, checks))
@@ -132,30 +132,30 @@ async fn save(connection: &mut AnyConnection, key: &CheckKey, state: &CheckState
 
 async fn apply(connection: &mut AnyConnection, change: &Change, now: Timestamp) -> Result<Option<FindingRow>> {
     let episode = i64::try_from(change.effect.episode).unwrap_or(i64::MAX);
-    let moved = match change.effect.transition {
-        Transition::Opened => open(connection, change, episode, now).await?,
-        Transition::Changed(_) => {
-            let report = &change.effect.report;
-            sqlx::query(
-                "update finding set severity = $3, status = $4, value = $5, unit = $6, text = $7, updated_ms = $8
+    let moved =
+        match change.effect.transition {
+            Transition::Opened => open(connection, change, episode, now).await?,
+            Transition::Changed(_) => {
+                let report = &change.effect.report;
+                sqlx::query(
+                    "update finding set severity = $3, status = $4, value = $5, unit = $6, text = $7, updated_ms = $8
                  where fingerprint = $1 and episode = $2 and state <> 'resolved'",
-            )
-            .bind(&change.fingerprint)
-            .bind(episode)
-            .bind(change.effect.severity.as_str())
-            .bind(report.status.as_str())
-            .bind(report.value)
-            .bind(&report.unit)
-            .bind(&report.text)
-            .bind(now.as_ms())
-            .execute(&mut *connection)
-            .await
-            .context("change the finding")?
-            .rows_affected()
-                > 0
-        }
-        Transition::Acknowledged => {
-            sqlx::query(
+                )
+                .bind(&change.fingerprint)
+                .bind(episode)
+                .bind(change.effect.severity.as_str())
+                .bind(report.status.as_str())
+                .bind(report.value)
+                .bind(&report.unit)
+                .bind(&report.text)
+                .bind(now.as_ms())
+                .execute(&mut *connection)
+                .await
+                .context("change the finding")?
+                .rows_affected()
+                    > 0
+            }
+            Transition::Acknowledged => sqlx::query(
                 "update finding set state = 'acknowledged', acknowledged_ms = $3, acknowledged_by = $4, updated_ms = $3
                  where fingerprint = $1 and episode = $2 and state = 'open'",
             )
@@ -167,24 +167,23 @@ async fn apply(connection: &mut AnyConnection, change: &Change, now: Timestamp) 
             .await
             .context("acknowledge the finding")?
             .rows_affected()
-                > 0
-        }
-        Transition::Resolved => {
-            sqlx::query(
-                "update finding set state = 'resolved', resolved_ms = $3, updated_ms = $4
+                > 0,
+            Transition::Resolved => {
+                sqlx::query(
+                    "update finding set state = 'resolved', resolved_ms = $3, updated_ms = $4
                  where fingerprint = $1 and episode = $2 and state <> 'resolved'",
-            )
-            .bind(&change.fingerprint)
-            .bind(episode)
-            .bind(change.effect.report.observed_at.as_ms())
-            .bind(now.as_ms())
-            .execute(&mut *connection)
-            .await
-            .context("resolve the finding")?
-            .rows_affected()
-                > 0
-        }
-    };
+                )
+                .bind(&change.fingerprint)
+                .bind(episode)
+                .bind(change.effect.report.observed_at.as_ms())
+                .bind(now.as_ms())
+                .execute(&mut *connection)
+                .await
+                .context("resolve the finding")?
+                .rows_affected()
+                    > 0
+            }
+        };
     if !moved {
         return Ok(None);
     }

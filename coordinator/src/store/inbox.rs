@@ -224,12 +224,7 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn pending_messages(
-        &self,
-        personas: &[&str],
-        from: &Cursor,
-        limit: i64,
-    ) -> Result<Page<Message>> {
+    pub async fn pending_messages(&self, personas: &[&str], from: &Cursor, limit: i64) -> Result<Page<Message>> {
         let mut query = sqlx::QueryBuilder::<sqlx::Any>::new(
             "select id, thread_id, author, author_kind, kind, body, created_ms, archived_ms, archived_by
              from agent_messages where archived_ms is null and author_kind = 'persona' and (created_ms < ",

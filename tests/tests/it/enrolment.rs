@@ -27,8 +27,7 @@ async fn a_token_enrols_one_host_once_and_every_misuse_is_named() {
 
     let other = site.enrol("vm123", None).await.unwrap();
     let enrolment = site.add_host("vm123").await.unwrap();
-    let (token, fingerprint) =
-        (enrolment["token"].as_str().unwrap(), enrolment["ca_fingerprint"].as_str().unwrap());
+    let (token, fingerprint) = (enrolment["token"].as_str().unwrap(), enrolment["ca_fingerprint"].as_str().unwrap());
 
     let again = enroll(&other, &enrolment, token, fingerprint).await.unwrap_err();
     assert!(again.contains("--force"), "an identity was overwritten: {again}");
@@ -82,10 +81,8 @@ async fn only_a_live_key_of_this_authority_gets_in() {
         farol_pki::Authority::open_or_create(&site.data_dir().join("pki"), OffsetDateTime::now_utc()).unwrap();
     let host: Value = serde_json::from_slice(&std::fs::read(ours.join("enrolment.json")).unwrap()).unwrap();
     let key = std::fs::read_to_string(ours.join("key.pem")).unwrap();
-    let (past, yesterday) = (
-        OffsetDateTime::now_utc() - time::Duration::days(40),
-        OffsetDateTime::now_utc() - time::Duration::days(1),
-    );
+    let (past, yesterday) =
+        (OffsetDateTime::now_utc() - time::Duration::days(40), OffsetDateTime::now_utc() - time::Duration::days(1));
     let csr = farol_pki::csr_for(&key).unwrap();
     let expired = authority.issue_host_with(&csr, host["host_id"].as_str().unwrap(), past, yesterday).unwrap();
     let identity = Identity::from_pem(&ca, Some((expired.cert_pem.as_bytes(), key.as_bytes()))).unwrap();

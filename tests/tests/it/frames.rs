@@ -53,7 +53,10 @@ async fn a_frame_outside_the_specification_is_answered_and_the_connection_lives(
         (json!({"method": "action.accepted", "action_id": id}).to_string(), "invalid_frame"),
         (json!({"no": "method"}).to_string(), "invalid_frame"),
         (hello("vm112").to_string(), "unexpected"),
-        (json!({"method": "telemetry.push", "stream": id, "seq": 1, "ts": now(), "payload": {}}).to_string(), "unexpected"),
+        (
+            json!({"method": "telemetry.push", "stream": id, "seq": 1, "ts": now(), "payload": {}}).to_string(),
+            "unexpected",
+        ),
     ];
     for (text, code) in bad {
         peer.send_text(text.clone()).await.unwrap();

@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod enrolment;
+mod faults;
 mod frames;
+mod line;
+mod northbound;
 mod support;
 mod wire_client;

@@ -1,0 +1,59 @@
+//! The workspace's own tasks: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`.
+
+mod demo;
+mod portal;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the Farol workspace")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build everything and show the main job: a failing portal, from report to approved repair
+    Demo {
+        /// Approve through the API, wait until the finding resolves, stop everything
+        #[arg(long)]
+        exit_after_check: bool,
+    },
+    /// Format, lint, deny, and run every test
+    Test,
+    /// Used by the demonstration: asks its portal's keeper for something
+    #[command(hide = true)]
+    Portal {
+        /// `restart` or `status`
+        verb: String,
+        /// Address of the keeper
+        keeper: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let result = match cli.task {
+        Task::Demo { exit_after_check } => runtime.block_on(demo::run(exit_after_check)),
+        Task::Test => test::run(),
+        Task::Portal { verb, keeper } => runtime.block_on(portal::ask(&verb, &keeper)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is a program for a terminal")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
