@@ -1,7 +1,9 @@
 //! The northbound API as a test sees it: JSON in, JSON out.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 /// A client with one token.
@@ -19,7 +21,7 @@ impl Api {
     /// The client cannot be built.
     pub fn new(base: &str, token: Option<&str>) -> Result<Self> {
         farol_pki::install_default_provider();
-        let client = Client::builder().no_proxy().build()?;
+        let client = Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
         Ok(Self { client, base: base.to_owned(), token: token.map(str::to_owned) })
     }
 
@@ -35,15 +37,33 @@ impl Api {
         &self.base
     }
 
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// A request with one more header, whose answer need not be JSON.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub async fn raw(&self, method: Method, path: &str, header: Option<(&str, &str)>) -> Result<(StatusCode, String)> {
+        let mut request = self.request(method, path);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.with_context(|| format!("call {path}"))?;
+        Ok((answer.status(), answer.text().await?))
+    }
+
     /// A request whose refusal is an answer too.
     ///
     /// # Errors
     /// There was no answer, or not in JSON.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Value)> {
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(&body);
         }

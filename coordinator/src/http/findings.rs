@@ -92,7 +92,7 @@ enum Shown {
 pub(super) struct FindingsQuery {
     /// `all` shows resolved ones too; `unresolved` is what is shown unless said otherwise.
     #[serde(default)]
-    #[param(value_type = Option<Shown>)]
+    #[param(value_type = Option<Shown>, inline)]
     state: Shown,
     /// Items on a page, 1 to 200; 50 unless said otherwise.
     #[serde(default)]

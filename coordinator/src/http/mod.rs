@@ -48,7 +48,7 @@ pub fn router(app: App) -> Router {
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
     let (_, mut document) = routes().split_for_parts();
-    openapi::add_problems(&mut document);
+    openapi::complete(&mut document);
     document
 }
 

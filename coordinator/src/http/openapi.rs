@@ -1,6 +1,8 @@
 //! The document of the API, made from the handlers.
 
-use axum::Json;
+use std::sync::LazyLock;
+
+use axum::http::{HeaderName, header};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -62,25 +64,100 @@ impl Modify for Rest {
     }
 }
 
-/// Every operation may answer with a problem.
-pub(super) fn add_problems(document: &mut utoipa::openapi::OpenApi) {
+/// Says what all operations have in common: each may answer with a problem.
+pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
     let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
     let problem = ResponseBuilder::new().description("A problem").content("application/problem+json", content).build();
     for item in document.paths.paths.values_mut() {
         for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            for (status, response) in &mut operation.responses.responses {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    response.description = in_words(status).to_owned();
+                }
+            }
             operation.responses.responses.insert("default".to_owned(), RefOr::T(problem.clone()));
         }
+    }
+}
+
+fn in_words(status: &str) -> &'static str {
+    match status {
+        "201" => "Made",
+        "202" => "Taken on",
+        _ => "Done",
     }
 }
 
 /// This document
 #[utoipa::path(get, path = "/api/openapi.json", tag = "health", operation_id = "openapi", security(()),
     responses((status = 200, body = Object)))]
-pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
-    Json(super::document())
+pub(super) async fn document() -> ([(HeaderName, &'static str); 1], &'static str) {
+    // Anyone may ask, as often as they like: it is made once.
+    static TEXT: LazyLock<String> = LazyLock::new(|| super::document().to_json().unwrap_or_default());
+    ([(header::CONTENT_TYPE, "application/json")], &TEXT)
 }
 
 /// Pages to read the document in.
 pub(super) fn pages() -> SwaggerUi {
     SwaggerUi::new("/api/docs").config(Config::from(PATH))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    /// Collects what `$ref` names.
+    fn references(value: &Value, into: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    match field.as_str().and_then(|text| text.strip_prefix("#/components/schemas/")) {
+                        Some(schema) if name == "$ref" => drop(into.insert(schema.to_owned())),
+                        _ => references(field, into),
+                    }
+                }
+            }
+            Value::Array(list) => list.iter().for_each(|value| references(value, into)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_document_holds_every_schema_it_names_and_no_other() {
+        let document = serde_json::to_value(super::super::document()).expect("serializable");
+        let mut named = BTreeSet::new();
+        references(&document, &mut named);
+        let held: BTreeSet<String> =
+            document["components"]["schemas"].as_object().expect("schemas").keys().cloned().collect();
+        assert_eq!(named, held);
+    }
+
+    #[test]
+    fn every_operation_has_its_own_id_a_known_tag_and_described_answers() {
+        let document = serde_json::to_value(super::super::document()).expect("serializable");
+        let tags: BTreeSet<&str> =
+            document["tags"].as_array().expect("tags").iter().filter_map(|tag| tag["name"].as_str()).collect();
+        let mut ids = BTreeSet::new();
+        let items = document["paths"].as_object().expect("paths").values();
+        for operation in items.flat_map(|item| item.as_object().expect("methods").values()) {
+            let id = operation["operationId"].as_str().expect("an id");
+            assert!(ids.insert(id), "{id} is there twice");
+            assert!(
+                operation["tags"]
+                    .as_array()
+                    .expect("tags")
+                    .iter()
+                    .all(|tag| { tag.as_str().is_some_and(|tag| tags.contains(tag)) })
+            );
+            assert!(operation["summary"].is_string(), "{id}");
+            for response in operation["responses"].as_object().expect("responses").values() {
+                assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{id}");
+            }
+            assert!(operation["responses"]["default"].is_object(), "{id}");
+        }
+    }
 }

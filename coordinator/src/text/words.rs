@@ -258,7 +258,13 @@ pub(super) fn stated(text: &str) -> String {
 
 pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
-    let mut line: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
+    // An address or a name with a dot or slash in it is written as it is.
+    let name = text.split_whitespace().next().is_some_and(|word| word.contains(['/', '.', '_', ':']));
+    let mut line: String = if name {
+        text.to_owned()
+    } else {
+        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
+    };
     if !line.ends_with(['.', '!', '?', '…']) {
         line.push('.');
     }

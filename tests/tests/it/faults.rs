@@ -10,11 +10,14 @@ use crate::support::{QUIET, SHELL_POLICY, append, count};
 const FINAL: &[&str] = &["done", "failed", "timed_out", "refused", "interrupted"];
 const RUNS: u64 = 100;
 
-/// Who is killed, and how long after the approval.
+/// Who is killed, how long after the approval, and how long the effect takes
+/// before and after it is made.
 struct Fault {
     agent: bool,
     coordinator: bool,
     after: Duration,
+    before_ms: u64,
+    behind_ms: u64,
 }
 
 impl Fault {
@@ -22,7 +25,13 @@ impl Fault {
     fn of(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let victim = random.u8(0..3);
-        Self { agent: victim != 1, coordinator: victim != 0, after: Duration::from_micros(random.u64(0..60_000)) }
+        Self {
+            agent: victim != 1,
+            coordinator: victim != 0,
+            after: Duration::from_micros(random.u64(0..150_000)),
+            before_ms: random.u64(0..50),
+            behind_ms: random.u64(0..50),
+        }
     }
 }
 
@@ -37,9 +46,10 @@ async fn a_hundred_runs_with_sigkill_leave_no_effect_twice_and_no_acknowledged_b
     let (mut done, mut interrupted) = (0, 0);
     for seed in 0..RUNS {
         let word = format!("run-{seed}");
-        let line = append(&word, &effects);
-        let id = site.api().propose_command("vm112", "/bin/sh", &["-c", &line]).await.unwrap();
         let fault = Fault::of(seed);
+        let effect = append(&word, &effects);
+        let line = format!("sleep 0.{:03}; {effect}; sleep 0.{:03}", fault.before_ms, fault.behind_ms);
+        let id = site.api().propose_command("vm112", "/bin/sh", &["-c", &line]).await.unwrap();
         site.api().approve(&id).await.unwrap();
         // Not a wait for anything: the moment of the fault is the test's input.
         tokio::time::sleep(fault.after).await;
@@ -65,8 +75,8 @@ async fn a_hundred_runs_with_sigkill_leave_no_effect_twice_and_no_acknowledged_b
             other => panic!("seed {seed}: {other}: {action}"),
         }
     }
-    assert!(done > 0, "no run survived its fault: the schedule tests nothing");
     println!("{done} done, {interrupted} interrupted");
+    assert!(done > 10 && interrupted > 10, "the schedule hits only one side: {done} done, {interrupted} interrupted");
     nothing_acknowledged_is_missing(&mut site, &mut agent).await;
 }
 
@@ -85,7 +95,7 @@ async fn nothing_acknowledged_is_missing(site: &mut Site, agent: &mut Agent) {
             .fetch_one(&mut connection)
             .await
             .unwrap();
-    assert!(last > 100, "too few batches to mean anything: {last}");
+    assert!(last > 30, "too few batches to mean anything: {last}");
     assert_eq!((rows, distinct, highest, lost), (last, last, last, 0), "a hole or a repeat among {last} batches");
     assert_eq!(received, last);
 
@@ -110,7 +120,7 @@ async fn an_agent_killed_during_an_execution_reports_it_as_interrupted_and_leave
     })
     .await
     .unwrap();
-    let alive = || std::path::Path::new(&format!("/proc/{}", pid.trim())).exists();
+    let alive = || runs(&pid);
     agent.kill().await.unwrap();
     assert!(alive(), "the effect does not outlive its agent, so the test shows nothing");
     agent.start().unwrap();
@@ -145,7 +155,7 @@ async fn received(site: &Site) -> i64 {
 }
 
 async fn nothing_acknowledged_is_missing_after(site: &mut Site, agent: &mut Agent) {
-    wait_until("a hundred batches", Duration::from_secs(60), async || Ok((received(site).await > 100).then_some(())))
+    wait_until("fifty batches", Duration::from_secs(60), async || Ok((received(site).await > 50).then_some(())))
         .await
         .unwrap();
     nothing_acknowledged_is_missing(site, agent).await;
@@ -188,5 +198,11 @@ async fn a_running_action_can_be_cancelled_and_its_whole_group_ends() {
     site.wait_action(&id, &["accepted"]).await.unwrap();
     site.api().post(&format!("/api/v1/actions/{id}/cancel"), serde_json::json!({"comment": "chega"})).await.unwrap();
     site.wait_action(&id, &["cancelled"]).await.unwrap();
-    assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(), "a grandchild lives on");
+    assert!(!runs(&pid), "a grandchild lives on");
+}
+
+/// Whether a process runs; one that waits to be reaped does not.
+fn runs(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }

@@ -7,11 +7,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{QUIET, SHELL_POLICY};
+use crate::support::{QUIET, SHELL_POLICY, registry_with_portal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_good_enough_token_nothing_but_health_and_the_documents_answers() {
-    let site = Site::start(QUIET, &[]).await.unwrap();
+    let site = Site::start(&registry_with_portal("http://127.0.0.1:1/"), &[]).await.unwrap();
     let anonymous = site.api().with_token(None);
     let (status, health) = anonymous.call(Method::GET, "/api/v1/agents/health", None).await.unwrap();
     assert_eq!((status.as_u16(), &health["status"]), (200, &json!("ok")), "{health}");
@@ -116,11 +116,8 @@ async fn the_fourteen_endpoints_answer_in_their_fixed_shapes() {
     }
 
     let tick = async |token: Option<&str>| {
-        let mut request = reqwest::Client::new().post(format!("{}{}", site.api().base(), agents("internal/tick")));
-        if let Some(token) = token {
-            request = request.header("X-Ops-Internal-Token", token);
-        }
-        request.send().await.unwrap().status().as_u16()
+        let header = token.map(|token| ("X-Ops-Internal-Token", token));
+        site.api().with_token(None).raw(Method::POST, &agents("internal/tick"), header).await.unwrap().0.as_u16()
     };
     assert_eq!((tick(None).await, tick(Some("guess")).await, tick(Some("cron-secret")).await), (401, 401, 202));
     let chat = site.api().post(&agents("chat"), json!({"message": "olá"})).await.unwrap();
@@ -149,10 +146,10 @@ async fn the_fourteen_endpoints_answer_in_their_fixed_shapes() {
     ] {
         assert!(document["paths"].get(format!("/api/v1/agents{path}")).is_some(), "{path} is not documented");
     }
-    let metrics = reqwest::get(format!("{}/metrics", site.api().base())).await.unwrap().text().await.unwrap();
+    let (_, metrics) = site.api().raw(Method::GET, "/metrics", None).await.unwrap();
     assert!(metrics.contains("farol_hosts") && metrics.contains("farol_batches_total"), "{metrics}");
-    let docs = reqwest::get(format!("{}/api/docs/", site.api().base())).await.unwrap();
-    assert_eq!(docs.status().as_u16(), 200);
+    let (status, _) = site.api().raw(Method::GET, "/api/docs/", None).await.unwrap();
+    assert_eq!(status.as_u16(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
