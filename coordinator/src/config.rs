@@ -197,7 +197,7 @@ impl Config {
 /// # Errors
 /// It cannot be read; the message names it.
 pub fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|source| Error::File { what: "read", path: path.to_owned(), source })
+    std::fs::read_to_string(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })
 }
 
 fn address(name: &str, value: &str) -> Result<SocketAddr> {

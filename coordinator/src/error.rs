@@ -30,6 +30,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A file that the configuration names cannot be read; exit code 2.
+    #[error("cannot read {path}: {source}; check the path or name another file")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}; set another address or stop the program that uses it")]
     Listen {
@@ -145,7 +153,7 @@ impl Error {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Document { .. } => 2,
+            Self::Config(_) | Self::Document { .. } | Self::Unreadable { .. } => 2,
             _ => 1,
         }
     }

@@ -1,5 +1,6 @@
 //! The workspace's own tasks: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`.
 
+mod bench;
 mod demo;
 mod portal;
 mod test;
@@ -25,6 +26,25 @@ enum Task {
     },
     /// Format, lint, deny, and run every test
     Test,
+    /// Measure each figure beside its limit in the same run
+    Bench {
+        /// A few minutes instead of half an hour; the figures are rougher
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Used by the benchmark: the measurement itself, in an optimised build
+    #[command(hide = true)]
+    Measure {
+        /// See `bench`
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Used by the benchmark: the bare server
+    #[command(hide = true)]
+    BareServer {
+        /// Its folder
+        folder: std::path::PathBuf,
+    },
     /// Used by the demonstration: asks its portal's keeper for something
     #[command(hide = true)]
     Portal {
@@ -44,6 +64,9 @@ fn main() -> ExitCode {
     let result = match cli.task {
         Task::Demo { exit_after_check } => runtime.block_on(demo::run(exit_after_check)),
         Task::Test => test::run(),
+        Task::Bench { quick } => bench::run(quick),
+        Task::Measure { quick } => runtime.block_on(bench::measure(quick)),
+        Task::BareServer { folder } => runtime.block_on(bench::serve(&folder)),
         Task::Portal { verb, keeper } => runtime.block_on(portal::ask(&verb, &keeper)),
     };
     match result {

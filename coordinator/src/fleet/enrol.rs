@@ -73,9 +73,7 @@ fn refusal(error: &Error) -> Answer {
             problem(status, refusal.code(), &refusal.to_string())
         }
         Error::Pki(
-            farol_pki::Error::CsrUnreadable { .. }
-            | farol_pki::Error::CsrKey { .. }
-            | farol_pki::Error::CsrSignature { .. },
+            farol_pki::Error::CsrUnreadable { .. } | farol_pki::Error::CsrKey | farol_pki::Error::CsrSignature,
         ) => {
             tracing::warn!("an enrolment was refused: {error}");
             problem(StatusCode::UNPROCESSABLE_ENTITY, "csr_invalid", &error.to_string())

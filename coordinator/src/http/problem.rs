@@ -150,6 +150,7 @@ impl From<Error> for ApiError {
             Error::Config(_)
             | Error::Document { .. }
             | Error::File { .. }
+            | Error::Unreadable { .. }
             | Error::Listen { .. }
             | Error::Store { .. }
             | Error::Corrupt { .. }

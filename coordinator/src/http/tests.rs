@@ -518,9 +518,24 @@ async fn a_write_goes_on_although_its_caller_hangs_up() {
         site.root,
         body.len()
     );
-    let mut socket = tokio::net::TcpStream::connect(address).await.expect("connected");
-    socket.write_all(request.as_bytes()).await.expect("sent");
-    drop(socket);
-    site.wait_for("/api/v1/actions", |list| list["items"][0]["reason"] == "gone").await;
-    site.end().await;
+    // How long the gate takes is not known, so the patience grows until the
+    // caller hung up behind it. A handler that ended with its caller would
+    // never get through: the store is locked until the caller is gone.
+    for patience_ms in [50, 200, 800, 3200] {
+        let lock = site.store.state().write().await.expect("locked");
+        let mut socket = tokio::net::TcpStream::connect(address).await.expect("connected");
+        socket.write_all(request.as_bytes()).await.expect("sent");
+        tokio::time::sleep(Duration::from_millis(patience_ms)).await;
+        drop(socket);
+        tokio::time::sleep(Duration::from_millis(patience_ms)).await;
+        drop(lock);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(2) {
+            if site.get("/api/v1/actions").await.1["items"][0]["reason"] == "gone" {
+                return site.end().await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    panic!("the write ended with its caller");
 }

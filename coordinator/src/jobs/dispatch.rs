@@ -37,10 +37,8 @@ pub(super) async fn pass(app: App) -> Result<()> {
                 app.store.step(row.id, &Step::new(Event::Queue, "farol"), now).await?;
                 hosts.insert(row.host);
             }
-            State::Queued | State::Sent | State::Accepted => {
-                if !lost(&app, &row, now).await? {
-                    hosts.insert(row.host);
-                }
+            State::Queued | State::Sent | State::Accepted if !lost(&app, &row, now).await? => {
+                hosts.insert(row.host);
             }
             _ => {}
         }

@@ -100,6 +100,11 @@ impl Db {
             Error::Config(format!("the path {} cannot hold a database; use one without ?, # and %", path.display()))
         })?;
         let url = format!("sqlite://{text}?mode=rwc");
+        // The first connection turns the file to write-ahead logging, which two
+        // at once would quarrel over.
+        let mut first = AnyConnection::connect(&url).await.context("open the database")?;
+        first.execute(PRAGMAS).await.context("configure the database")?;
+        first.close().await.context("configure the database")?;
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
             .min_connections(1)

@@ -75,7 +75,6 @@ async fn a_hundred_runs_with_sigkill_leave_no_effect_twice_and_no_acknowledged_b
             other => panic!("seed {seed}: {other}: {action}"),
         }
     }
-    println!("{done} done, {interrupted} interrupted");
     assert!(done > 10 && interrupted > 10, "the schedule hits only one side: {done} done, {interrupted} interrupted");
     nothing_acknowledged_is_missing(&mut site, &mut agent).await;
 }

@@ -1,0 +1,189 @@
+//! `cargo xtask bench`: each figure beside its limit, measured in the same run.
+//!
+//! Machines differ and are noisy: only the ratios mean anything.
+
+mod agent;
+mod fleet;
+mod idle;
+mod latency;
+mod orders;
+mod raw;
+mod throughput;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+pub(crate) use self::raw::serve;
+use crate::test::{cargo, root};
+
+/// How long each part runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lengths {
+    saturated: Duration,
+    orders: usize,
+    findings: usize,
+    agents: usize,
+    footprint: Duration,
+}
+
+/// A row of the table.
+pub(crate) struct Figure {
+    what: String,
+    value: String,
+    limit: String,
+    ratio: String,
+    target: String,
+    met: Option<bool>,
+}
+
+impl Figure {
+    fn new(what: &str, value: String, target: &str, met: bool) -> Self {
+        Self {
+            what: what.to_owned(),
+            value,
+            limit: String::new(),
+            ratio: String::new(),
+            target: target.to_owned(),
+            met: Some(met),
+        }
+    }
+
+    /// Only told, without a target.
+    fn told(what: &str, value: String) -> Self {
+        Self { met: None, ..Self::new(what, value, "", true) }
+    }
+
+    fn beside(mut self, limit: String, ratio: f64) -> Self {
+        self.limit = limit;
+        self.ratio = format!("{ratio:.2}");
+        self
+    }
+}
+
+/// Builds what is measured and measures it in an optimised build of this program.
+///
+/// # Errors
+/// A build or the measurement failed.
+pub(crate) fn run(quick: bool) -> Result<()> {
+    say("Building the coordinator (release) and the agent (dist) …");
+    cargo(&["build", "--quiet", "--release", "--package", "farol-coordinator", "--package", "xtask", "--bins"])?;
+    cargo(&["build", "--quiet", "--profile", "dist", "--package", "farol-agent", "--bins"])?;
+    let binaries = tempfile::tempdir()?;
+    for (profile, name) in [("release", "farol"), ("dist", "farol-agent")] {
+        std::os::unix::fs::symlink(root().join("target").join(profile).join(name), binaries.path().join(name))?;
+    }
+    let own: PathBuf = root().join("target/release/xtask");
+    let mut command = std::process::Command::new(own);
+    command.arg("measure").env("FAROL_BIN_DIR", binaries.path());
+    if quick {
+        command.arg("--quick");
+    }
+    let status = command.status().context("start the measurement")?;
+    anyhow::ensure!(status.success(), "the measurement ended with {status}");
+    Ok(())
+}
+
+/// Measures and prints the table.
+///
+/// # Errors
+/// A part could not be measured.
+pub(crate) async fn measure(quick: bool) -> Result<()> {
+    let lengths = if quick {
+        Lengths {
+            saturated: Duration::from_secs(3),
+            orders: 100,
+            findings: 100,
+            agents: 1000,
+            footprint: Duration::from_secs(60),
+        }
+    } else {
+        Lengths {
+            saturated: Duration::from_secs(10),
+            orders: 500,
+            findings: 500,
+            agents: 1000,
+            footprint: Duration::from_secs(600),
+        }
+    };
+    let mut figures = Vec::new();
+    say("Saturated batches …");
+    figures.extend(throughput::measure(lengths).await.context("saturated batches")?);
+    say("Orders …");
+    figures.extend(orders::measure(lengths).await.context("orders")?);
+    say("From report to thread …");
+    figures.extend(latency::measure(lengths).await.context("from report to thread")?);
+    say("Idle agents …");
+    figures.extend(idle::measure(lengths).await.context("idle agents")?);
+    say(&format!("Footprint of twenty-one agents over {:?} …", lengths.footprint));
+    figures.extend(agent::measure(lengths).await.context("footprint")?);
+    print(&figures);
+    Ok(())
+}
+
+fn print(figures: &[Figure]) {
+    let heads = ["figure", "measured", "limit, same run", "ratio", "target", ""];
+    let rows: Vec<[String; 6]> = figures
+        .iter()
+        .map(|figure| {
+            let met = match figure.met {
+                None => "",
+                Some(true) => "met",
+                Some(false) => "MISSED",
+            };
+            [
+                figure.what.clone(),
+                figure.value.clone(),
+                figure.limit.clone(),
+                figure.ratio.clone(),
+                figure.target.clone(),
+                met.to_owned(),
+            ]
+        })
+        .collect();
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).chain([heads[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let line = |cells: &[String]| {
+        let cells: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        say(&format!("| {} |", cells.join(" | ")));
+    };
+    line(&heads.map(str::to_owned));
+    line(&widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>());
+    for row in &rows {
+        line(row);
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is a program for a terminal")]
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
+
+/// The value below which `share` of the sorted samples lie.
+fn percentile(sorted: &[Duration], share: f64) -> Duration {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index"
+    )]
+    let index = ((sorted.len().saturating_sub(1)) as f64 * share).round() as usize;
+    sorted.get(index).copied().unwrap_or_default()
+}
+
+fn ms(duration: Duration) -> String {
+    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
+}
+
+/// A field of `/proc/PID/NAME`, a number after `key`.
+fn proc_number(pid: u32, name: &str, key: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{name}")).context("read /proc")?;
+    text.lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("no {key} in /proc/{pid}/{name}"))
+}

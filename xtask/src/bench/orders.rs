@@ -1,0 +1,95 @@
+//! From dispatch to committed outcome.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use farol_tests::Site;
+use serde_json::json;
+
+use super::{Figure, Lengths, fleet::Events, ms, percentile, raw};
+
+/// Synced commits that guarantee 1 puts one after the other.
+const COMMITS: [&str; 5] = ["sent", "journal started", "journal process group", "journal result", "outcome"];
+
+pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
+    let echo = echo(lengths.orders).await?;
+    let commits = raw::commits(lengths.orders * 2).await?;
+    let spawns = raw::spawns(lengths.orders).await?;
+    let ours = product(lengths.orders).await?;
+
+    let mut figures = vec![Figure::told(
+        "order round trip: raw is made of",
+        format!(
+            "echo {} + {} commits ({}) of {} + process {} (p50)",
+            ms(percentile(&echo, 0.5)),
+            COMMITS.len(),
+            COMMITS.join(", "),
+            ms(percentile(&commits, 0.5)),
+            ms(percentile(&spawns, 0.5)),
+        ),
+    )];
+    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+        let count = u32::try_from(COMMITS.len())?;
+        let limit = percentile(&echo, share) + count * percentile(&commits, share) + percentile(&spawns, share);
+        let value = percentile(&ours, share);
+        let ratio = value.as_secs_f64() / limit.as_secs_f64();
+        figures.push(
+            Figure::new(
+                &format!("order round trip, command.exec of true, {name}"),
+                ms(value),
+                "<= 3 raw",
+                ratio <= 3.0,
+            )
+            .beside(ms(limit), ratio),
+        );
+    }
+    Ok(figures)
+}
+
+async fn echo(count: usize) -> Result<Vec<Duration>> {
+    let bare = raw::Bare::start().await?;
+    let mut peer = bare.identity.connect(bare.address).await?;
+    let order = json!({"method": "command.exec", "pad": "x".repeat(400)});
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let begun = Instant::now();
+        peer.send(&order).await?;
+        peer.receive().await?;
+        times.push(begun.elapsed());
+    }
+    bare.stop().await?;
+    times.sort_unstable();
+    Ok(times)
+}
+
+async fn product(count: usize) -> Result<Vec<Duration>> {
+    let mut site = Site::start("version: 1\n", &[]).await?;
+    let policy = "version: 1\nmax_unsigned_class: R2\ncommands: [{command: /bin/true, args: [], class: R2}]\n";
+    let mut agent = site.agent("bench", Some(policy)).await?;
+    agent.stop().await?;
+    agent.configure("interval: 1h\n")?;
+    agent.start()?;
+    site.wait_host("bench", "online").await?;
+    let token = site.token("bench", "super_admin", None).await?;
+    let mut events = Events::open(site.api().base(), &token).await?;
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let id = site.api().propose_command("bench", "/bin/true", &[]).await?;
+        let api = site.api().clone();
+        let approved = id.clone();
+        let approval = tokio::spawn(async move { api.approve(&approved).await });
+        // Each event is published right after its commit.
+        events.find(|event| event["id"] == id.as_str() && event["state"] == "sent").await?;
+        let begun = Instant::now();
+        let end = events
+            .find(|event| event["id"] == id.as_str() && event["state"] != "accepted" && event["state"] != "queued")
+            .await?;
+        times.push(begun.elapsed());
+        anyhow::ensure!(end["state"] == "done", "the order ended as {end}");
+        approval.await.context("approve")??;
+    }
+    agent.stop().await?;
+    site.stop_coordinator().await?;
+    times.sort_unstable();
+    Ok(times)
+}
