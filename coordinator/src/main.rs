@@ -13,7 +13,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Libraries that speak only when something is wrong, unless FAROL_LOG names them.
 const QUIET: &str = "hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,sqlx=warn,lettre=warn";
@@ -57,14 +57,15 @@ fn start_logging() -> Result<()> {
     let filter = EnvFilter::try_new(format!("{QUIET},{wanted}")).map_err(|error| {
         Error::Config(format!("FAROL_LOG is `{wanted}`, not a filter such as info or farol_coordinator=debug: {error}"))
     })?;
-    tracing_subscriber::fmt()
-        .json()
+    // The fields of a span stand beside those of its events, so that every line
+    // of a connection has its agent_id and session_id at the top.
+    let lines = json_subscriber::layer()
         .flatten_event(true)
-        .with_current_span(true)
+        .with_current_span(false)
         .with_span_list(false)
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+        .flatten_current_span_on_top_level(true)
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(())
 }
 

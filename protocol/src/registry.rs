@@ -549,7 +549,13 @@ fn target(
     let place = probe.referenced;
     let mut probe = probe.value.clone();
     let missing = match &mut probe {
-        Probe::Http(http) => variables.fill(&mut http.url, place)?,
+        Probe::Http(http) => {
+            let missing = variables.fill(&mut http.url, place)?;
+            match &mut http.contains {
+                Some(contains) => missing.or(variables.fill(contains, place)?),
+                None => missing,
+            }
+        }
         Probe::Tcp(tcp) => variables.fill(&mut tcp.address, place)?,
         Probe::Sqlite(sqlite) => variables.fill(&mut sqlite.path, place)?,
         Probe::Disk(_) | Probe::Memory(_) | Probe::Load(_) | Probe::Process(_) => None,

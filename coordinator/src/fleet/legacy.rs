@@ -66,7 +66,7 @@ async fn talk(connection: &mut Connection) -> End {
     loop {
         tokio::select! {
             () = connection.cut.cancelled() => {
-                return End::Close(CloseCode::Policy, "replaced, revoked or stopping");
+                return connection.cut_off();
             }
             incoming = connection.socket.receive() => {
                 connection.seen.store(Timestamp::now().as_ms(), Ordering::Relaxed);

@@ -188,6 +188,16 @@ impl Fleet {
         Handed::Now
     }
 
+    /// Notes that a host did not look at an order, so that it is handed over
+    /// again.
+    pub(crate) fn take_back(&self, host: HostKey, action: ActionId) {
+        let connected = self.connected.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = connected.get(&host) {
+            let mut sent = known.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.take_if(|sent| *sent == action);
+        }
+    }
+
     /// Asks a host to stop an action. False when it cannot be asked now.
     #[must_use]
     pub fn cancel(&self, host: HostKey, action_id: ActionId) -> bool {

@@ -92,6 +92,12 @@ pub(super) async fn finished(connection: &mut Connection, result: ActionResult) 
 async fn finish(connection: &Connection, result: &ActionResult) -> Result<()> {
     let row = own(connection, result.action_id).await?;
     let app = &connection.app;
+    if result.reason == Some(ReasonCode::Busy) {
+        // It was not looked at, and goes out again once the host is free.
+        tracing::info!(action_id = %row.id, "the host is busy with something else, the order waits");
+        app.fleet.take_back(row.host, row.id);
+        return Ok(());
+    }
     if row.plan_hash != result.plan_hash && result.state != FinalState::Refused {
         tracing::error!(action_id = %row.id, "the agent ran another plan than the one that was sent");
     }

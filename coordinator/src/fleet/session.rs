@@ -302,6 +302,15 @@ impl Connection {
         frame::encode(&ToAgent::ChecksAssign(ChecksAssign { version, language, checks }))
     }
 
+    /// The end of a connection that somebody else cut.
+    pub(super) fn cut_off(&self) -> End {
+        if self.app.stop.is_cancelled() {
+            End::Close(CloseCode::Away, "the coordinator is stopping")
+        } else {
+            End::Close(CloseCode::Policy, "replaced or revoked")
+        }
+    }
+
     /// A host's clock may be wrong: its times are moved by the difference to
     /// ours, which small differences are too likely the network's for.
     pub(super) fn set_skew(&mut self, theirs: Timestamp, now: Timestamp) {
@@ -323,7 +332,7 @@ impl Connection {
         loop {
             tokio::select! {
                 () = self.cut.cancelled() => {
-                    return End::Close(CloseCode::Policy, "replaced, revoked or stopping");
+                    return self.cut_off();
                 }
                 incoming = self.socket.receive() => {
                     heard = Instant::now();

@@ -65,7 +65,11 @@ async fn hand(app: &App, row: ActionRow, now: Timestamp) -> Result<()> {
         app.events.publish(Noun::Action, row.id.to_string(), State::Sent.as_str());
     }
     match app.fleet.hand(&row) {
-        Handed::Now => tracing::info!(action_id = %row.id, kind = %row.kind, "an order was sent"),
+        Handed::Now => {
+            let agent_id = app.store.host_by_key(row.host).await?.id;
+            let session_id = app.fleet.session(row.host).map(|session| session.to_string());
+            tracing::info!(agent_id = agent_id.as_str(), session_id, action_id = %row.id, "an order was sent");
+        }
         Handed::Before => {}
         // It stays `sent` and goes out under the same id when the host is back.
         Handed::NotNow => tracing::info!(action_id = %row.id, "an order waits for its host's connection"),

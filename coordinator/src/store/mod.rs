@@ -17,7 +17,7 @@ pub mod runs;
 pub mod tokens;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -49,6 +49,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Db {
     url: String,
+    log: PathBuf,
     pool: AnyPool,
     writer: Mutex<()>,
     commits: AtomicU64,
@@ -120,7 +121,8 @@ impl Db {
             .connect(&url)
             .await
             .context("open the database")?;
-        Ok(Self { url, pool, writer: Mutex::new(()), commits: AtomicU64::new(0) })
+        let log = PathBuf::from(format!("{text}-wal"));
+        Ok(Self { url, log, pool, writer: Mutex::new(()), commits: AtomicU64::new(0) })
     }
 
     /// A pool for reading.
@@ -209,7 +211,11 @@ impl Store {
                 continue;
             }
             *seen = commits;
-            sqlx::query("pragma wal_checkpoint(passive)").fetch_all(&db.pool).await.context("checkpoint")?;
+            // A writer that never pauses keeps a passive checkpoint from starting
+            // the log over; beyond its cap the writer has to wait for once.
+            let log = std::fs::metadata(&db.log).map_or(0, |file| file.len());
+            let mode = if log > LOG_CAP { "pragma wal_checkpoint(restart)" } else { "pragma wal_checkpoint(passive)" };
+            sqlx::query(mode).fetch_all(&db.pool).await.context("checkpoint")?;
         }
         Ok(())
     }
@@ -222,6 +228,8 @@ impl Store {
 }
 
 const COMMITS_PER_CHECKPOINT: u64 = 256;
+/// Cap of a write-ahead log in bytes, the `journal_size_limit` of [`PRAGMAS`].
+const LOG_CAP: u64 = 64 << 20;
 
 /// What the checkpoint job remembers.
 #[derive(Debug, Default)]

@@ -300,3 +300,25 @@ async fn what_the_hosts_policy_does_not_allow_is_refused_by_the_host_itself() {
     let again = site.api().items("/api/v1/actions?state=proposed").await.unwrap();
     assert_eq!(again[0]["risk_class"], "R3", "it is planned again at the host's class: {again:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_log_line_of_a_connection_is_json_with_its_ids_and_no_output() {
+    let site = Site::start(QUIET, &[]).await.unwrap();
+    let policy = "version: 1\nmax_unsigned_class: R2\ncommands: [{command: /bin/echo, args: ['*'], class: R2}]\n";
+    let agent = site.agent("vm112", Some(policy)).await.unwrap();
+    let id = site.api().propose_command("vm112", "/bin/echo", &["canary-output"]).await.unwrap();
+    site.api().approve(&id).await.unwrap();
+    site.wait_action(&id, &["done"]).await.unwrap();
+    for log in [site.coordinator().unwrap().log(), agent.process().unwrap().log()] {
+        let text = log.join("\n");
+        let lines: Vec<Value> = log.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
+        assert!(lines.iter().all(|line| line["timestamp"].is_string()), "{text}");
+        let of_action: Vec<&Value> = lines.iter().filter(|line| line["action_id"] == id.as_str()).collect();
+        assert!(!of_action.is_empty(), "{text}");
+        for line in of_action {
+            assert!(line["agent_id"].is_string() && line["session_id"].is_string(), "{line}");
+        }
+        assert!(!text.contains("canary-output"), "an output is in a log: {text}");
+        assert!(!text.contains("farol_") || !text.contains("farol-enrol_"), "a token is in a log: {text}");
+    }
+}
