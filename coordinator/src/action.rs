@@ -48,6 +48,8 @@ pub enum Event {
     Queue,
     /// It is handed to a connection; again after a reconnect.
     Send,
+    /// The host could not take it now and did not begin.
+    Return,
     /// The host journalled it.
     Accept,
     /// The host reports its end.
@@ -115,6 +117,7 @@ impl State {
             (Self::Proposed, Event::Reject) => Self::Rejected,
             (Self::Approved, Event::Queue) => Self::Queued,
             (Self::Queued | Self::Sent, Event::Send) => Self::Sent,
+            (Self::Sent, Event::Return) => Self::Queued,
             (Self::Sent | Self::Accepted, Event::Accept) => Self::Accepted,
             (Self::Sent | Self::Accepted, Event::Finish(end)) => match end {
                 FinalState::Done => Self::Done,
@@ -154,11 +157,12 @@ impl FromStr for State {
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 14] = [
+    const EVENTS: [Event; 15] = [
         Event::Approve,
         Event::Reject,
         Event::Queue,
         Event::Send,
+        Event::Return,
         Event::Accept,
         Event::Finish(FinalState::Done),
         Event::Finish(FinalState::Failed),

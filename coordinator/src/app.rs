@@ -220,6 +220,9 @@ impl Shared {
                 Some(crate::jobs::advise::context(self, &row).await?)
             }
         };
-        Ok(crate::advice::chat(self.llm.as_ref(), context.as_ref(), self.language(), message).await)
+        tokio::select! {
+            answer = crate::advice::chat(self.llm.as_ref(), context.as_ref(), self.language(), message) => Ok(answer),
+            () = self.stop.cancelled() => Err(Error::Refused("the coordinator is stopping; ask again in a moment".to_owned())),
+        }
     }
 }

@@ -24,7 +24,7 @@ pub mod roster;
 pub mod store;
 pub mod text;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, fs::TryLockError, net::SocketAddr, path::Path, sync::Arc};
 
 use farol_protocol::{Timestamp, registry::Registry};
 use tokio::{
@@ -69,6 +69,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     let environment = |name: &str| std::env::var(name).ok();
     let registry = Registry::parse(&config::read(&config.registry)?, &environment)
         .map_err(|mistake| Error::Document { path: config.registry.clone(), mistake })?;
+    let _lock = lock(&config.data_dir)?;
     let store = Store::open(&config.data_dir).await?;
     let authority =
         Arc::new(farol_pki::Authority::open_or_create(&config.data_dir.join("pki"), time::OffsetDateTime::now_utc())?);
@@ -106,7 +107,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         store,
         config,
     });
-    app.fleet.set_live(app.store.live_set().await?);
+    app.fleet.refresh(&app.store).await?;
     let correlator = jobs::correlator::Job::load(app.clone()).await?;
 
     tracing::info!(http = %addresses.http, southbound = %addresses.southbound,
@@ -120,7 +121,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     let producers = TaskTracker::new();
     let drain = CancellationToken::new();
     let writer = tokio::spawn(writer.run(bulk_queue, drain.clone()));
-    let correlator = tokio::spawn(correlator.run(committed_queue, acknowledged));
+    let correlator = tokio::spawn(correlator.run(committed_queue, acknowledged, drain.clone()));
     jobs::start(&app, &producers, &stop);
     producers.spawn(checks::run(app.clone(), stop.clone()));
     producers.spawn(fleet::serve(Southbound { app: app.clone(), authority, tls }, southbound, stop.clone()));
@@ -135,10 +136,28 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
             tracing::error!("the {name} ended badly: {error}");
         }
     }
-    app.store.save_last_seen(&app.fleet.all_last_seen()).await?;
+    if let Err(error) = app.store.save_last_seen(&app.fleet.all_last_seen()).await {
+        tracing::warn!("when hosts were last seen was not saved: {error}");
+    }
     app.store.close().await;
     tracing::info!("the coordinator has stopped");
     served.map_err(|source| Error::Listen { address: addresses.http.to_string(), source })
+}
+
+/// One coordinator a folder: two would number the same reports.
+fn lock(folder: &Path) -> Result<std::fs::File> {
+    farol_pki::files::private_dir(folder)?;
+    let path = folder.join("serve.lock");
+    let failed = |source| Error::File { what: "create", path: path.clone(), source };
+    let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Refused(format!(
+            "another coordinator runs on {}; stop it first or use another FAROL_DATA_DIR",
+            folder.display()
+        ))),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {

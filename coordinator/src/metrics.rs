@@ -66,6 +66,7 @@ pub struct Metrics {
     registry: Registry,
     batches: Counter<u64, AtomicU64>,
     reports: Counter<u64, AtomicU64>,
+    refused: Counter<u64, AtomicU64>,
     transitions: Family<Changed, Counter>,
     mails: Family<ResultLabel, Counter>,
     advice: Family<SourceLabel, Counter>,
@@ -80,6 +81,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("farol");
         let batches = Counter::default();
         let reports = Counter::default();
+        let refused = Counter::default();
         let transitions = Family::default();
         let mails = Family::default();
         let advice = Family::default();
@@ -95,6 +97,7 @@ impl Default for Metrics {
         );
         registry.register("batches", "Batches received from agents", batches.clone());
         registry.register("reports", "Reports received from agents", reports.clone());
+        registry.register("refused_reports", "Reports about checks that were not the agent's", refused.clone());
         registry.register("finding_transitions", "Findings opened, changed, resolved", transitions.clone());
         registry.register("mails", "Deliveries of mail by result", mails.clone());
         registry.register("advice", "Advice given by source", advice.clone());
@@ -102,7 +105,7 @@ impl Default for Metrics {
         registry.register("hosts", "Hosts by state", hosts.clone());
         registry.register("findings", "Unresolved findings by severity", findings.clone());
         registry.register("outbox", "Mails by state", outbox.clone());
-        Self { registry, batches, reports, transitions, mails, advice, requests, hosts, findings, outbox }
+        Self { registry, batches, reports, refused, transitions, mails, advice, requests, hosts, findings, outbox }
     }
 }
 
@@ -111,6 +114,11 @@ impl Metrics {
     pub fn batch(&self, reports: usize) {
         self.batches.inc();
         self.reports.inc_by(reports as u64);
+    }
+
+    /// Reports that were not the agent's to make.
+    pub fn refused(&self, reports: usize) {
+        self.refused.inc_by(reports as u64);
     }
 
     /// A finding changed.

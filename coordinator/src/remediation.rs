@@ -164,14 +164,8 @@ impl Shared {
         let row = self.store.action(id).await?;
         let host = self.store.host_by_key(row.host).await?;
         ready(&host)?;
-        // A peer that says nothing of a policy is trusted up to R2.
-        let unsigned = host.max_unsigned_class.unwrap_or(RiskClass::R2);
-        if row.state == State::Proposed && row.class > unsigned {
-            return Err(Error::SignatureRequired(format!(
-                "the action is {}, and the host `{}` runs nothing above {unsigned} without the approver's signature; \
-                 raise max_unsigned_class in the host's policy or run it there by hand",
-                row.class, host.name
-            )));
+        if row.state == State::Proposed {
+            signed(&row, &host)?;
         }
         let note = decision(self, &row, &host.name, by, comment, true);
         let decided = self.store.approve(by, id, plan_hash, comment, note, Timestamp::now()).await?;
@@ -196,10 +190,12 @@ impl Shared {
     }
 
     /// A person cancels an action. One that has not left is cancelled here; one
-    /// that has left is asked back from its host, whose answer decides.
+    /// that has left is asked back from its host, at once or when it returns,
+    /// and the host's answer decides.
     ///
     /// # Errors
-    /// No such action, it has ended, its host is away, or the store failed.
+    /// No such action, it has ended, its host cannot take a cancel, or the
+    /// store failed.
     pub async fn cancel(&self, by: &Operator, id: ActionId, comment: &str) -> Result<ActionRow> {
         let comment = text::plain(comment, 1000);
         let step = Step { detail: Some(&comment), ..Step::new(Event::Cancel, by.name()) };
@@ -207,16 +203,45 @@ impl Shared {
         let row = stepped.row().clone();
         if stepped.moved() {
             self.events.publish(Noun::Action, id.to_string(), row.state.as_str());
-        } else if row.state.is_final() {
+            return Ok(row);
+        }
+        if row.state.is_final() {
             return Err(Error::Stale { action: id, state: row.state, step: "cancelled" });
-        } else if !self.fleet.cancel(row.host, id) {
+        }
+        if self.store.host_by_key(row.host).await?.protocol == Some(0) {
             return Err(Error::Refused(
-                "the action has left for its host, which is away or too old to take a cancel; try again when it is back"
+                "the action has left for a host whose agent is too old to take a cancel; its time limit ends it"
                     .to_owned(),
             ));
         }
-        Ok(row)
+        self.store.request_cancel(by, id, &comment, Timestamp::now()).await?;
+        if !self.fleet.cancel(row.host, id) {
+            tracing::info!(action_id = %id, "the host is away, it is asked for the action when it is back");
+        }
+        self.store.action(id).await
     }
+}
+
+/// Whether an approved action may leave for its host now.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn may_leave(row: &ActionRow, host: &HostRow) -> Result<()> {
+    ready(host)?;
+    signed(row, host)
+}
+
+/// A peer that says nothing of a policy is trusted up to R2, and never with R3.
+fn signed(row: &ActionRow, host: &HostRow) -> Result<()> {
+    let unsigned = host.max_unsigned_class.unwrap_or(RiskClass::R2);
+    if row.class <= unsigned {
+        return Ok(());
+    }
+    Err(Error::SignatureRequired(format!(
+        "the action is {}, and the host `{}` runs nothing above {unsigned} without the approver's signature; \
+         raise max_unsigned_class in the host's policy or run it there by hand",
+        row.class, host.name
+    )))
 }
 
 fn ready(host: &HostRow) -> Result<()> {

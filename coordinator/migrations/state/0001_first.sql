@@ -129,7 +129,8 @@ create table action (
     expires_ms bigint not null,
     timeout_ms bigint not null,
     updated_ms bigint not null,
-    outcome text
+    outcome text,
+    cancel_requested bigint not null default 0
 );
 create index action_by_state on action (state, host_key);
 create index action_by_issue on action (issued_ms);

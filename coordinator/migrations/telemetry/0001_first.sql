@@ -1,5 +1,5 @@
 -- Telemetry: append-only bulk, written by one task, without secondary unique
--- keys; duplicates fall by the stream's last sequence number.
+-- keys; duplicates fall by the stream's last sequence number in the same commit.
 -- `integer primary key` is the row id of SQLite, so appending touches one page.
 
 create table stream (
@@ -10,7 +10,8 @@ create table stream (
     received bigint not null,
     lost bigint not null,
     metrics text,
-    metrics_ms bigint
+    metrics_ms bigint,
+    unique (host_key, stream)
 );
 
 create table batch (

@@ -146,7 +146,11 @@ impl Runner {
         if let Some(scenario) = self.app.registry.scenarios.iter().find(|scenario| scenario.id == id) {
             let checks = scenario.checks.iter().map(|check| self.check(scenario, &check.id, &check.target));
             let reports: Vec<Report> = futures_util::future::join_all(checks).await.into_iter().flatten().collect();
-            for host in scenario.hosts.iter().flatten().filter_map(|name| self.app.hosts.get(name)) {
+            let hosts: Vec<_> = match &scenario.hosts {
+                Some(names) => names.iter().filter_map(|name| self.app.hosts.get(name)).collect(),
+                None => self.app.hosts.values().collect(),
+            };
+            for host in hosts {
                 let item = Bulk::Own { host: *host, reports: reports.clone(), at: Timestamp::now() };
                 if self.app.bulk.send(item).await.is_err() {
                     break;

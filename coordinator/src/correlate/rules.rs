@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use farol_protocol::{
     CheckId, Status,
-    registry::{Persona, Registry, Severity},
+    registry::{Persona, Registry, RunsOn, Severity},
 };
 
 use super::CheckKey;
@@ -37,9 +37,16 @@ pub struct Rule {
     pub recover: u32,
     severity: Severity,
     critical_hosts: HashSet<HostKey>,
+    runs_on: RunsOn,
+    /// Hosts it is about; none stands for all.
+    hosts: Option<HashSet<HostKey>>,
 }
 
 impl Rule {
+    fn covers(&self, host: HostKey) -> bool {
+        self.hosts.as_ref().is_none_or(|hosts| hosts.contains(&host))
+    }
+
     /// A critical report counts for more on a critical host, a warning for
     /// less than the scenario says.
     pub(super) fn severity(&self, host: HostKey, status: Status) -> Severity {
@@ -95,6 +102,11 @@ impl Rules {
                     recover: scenario.recover,
                     severity: scenario.severity,
                     critical_hosts: critical_hosts.clone(),
+                    runs_on: scenario.runs_on,
+                    hosts: scenario
+                        .hosts
+                        .as_ref()
+                        .map(|names| names.iter().filter_map(|name| hosts.get(name).copied()).collect()),
                 };
                 (check.id.clone(), rule)
             })
@@ -109,14 +121,22 @@ impl Rules {
             recover: 1,
             severity: registry.silence.severity,
             critical_hosts,
+            runs_on: RunsOn::Coordinator,
+            hosts: None,
         };
         by_check.insert(silence(), rule);
         Self { by_check }
     }
 
-    /// The rule of a check; none for one that the registry does not have.
+    /// The rule of a host's check; none where the registry does not have it.
     #[must_use]
     pub fn of(&self, key: &CheckKey) -> Option<&Rule> {
-        self.by_check.get(&key.1)
+        self.by_check.get(&key.1).filter(|rule| rule.covers(key.0))
+    }
+
+    /// Whether the agent of `host` was assigned this check.
+    #[must_use]
+    pub fn may_report(&self, host: HostKey, check: &CheckId) -> bool {
+        self.by_check.get(check).is_some_and(|rule| rule.runs_on == RunsOn::Agent && rule.covers(host))
     }
 }

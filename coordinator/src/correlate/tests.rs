@@ -62,7 +62,8 @@ impl Line {
     }
 
     fn transitions(&mut self, statuses: &[Status]) -> Vec<Option<Transition>> {
-        (1..).zip(statuses).map(|(at, status)| self.say(*status, at).map(|effect| effect.transition)).collect()
+        let begun = self.next;
+        (begun..).zip(statuses).map(|(at, status)| self.say(*status, at).map(|effect| effect.transition)).collect()
     }
 }
 
@@ -170,6 +171,15 @@ fn an_acknowledgement_holds_until_recovery_and_for_its_own_episode_only() {
     line.transitions(&[O, O, C, C]);
     assert_eq!(acknowledge(&mut line, 1), None);
     assert_eq!(acknowledge(&mut line, 2), Some(Transition::Acknowledged));
+}
+
+#[test]
+fn an_agent_speaks_for_its_own_checks_only() {
+    let rules = Line::new().rules;
+    let check = |text: &str| text.parse().expect("valid");
+    assert!(rules.may_report(VM112, &check("portal")));
+    assert!(!rules.may_report(VM112, &check(SILENCE)), "it would call itself alive");
+    assert!(!rules.may_report(VM112, &check("unheard-of")));
 }
 
 #[test]

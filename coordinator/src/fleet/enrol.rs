@@ -56,7 +56,9 @@ async fn enrol(south: &Southbound, request: &EnrolRequest) -> Result<EnrolAnswer
     };
     let (host, certificate) = south.app.store.enrol(&request.token, now, certify).await?;
     // Not left to the next poll: the host connects at once.
-    south.app.fleet.set_live(south.app.store.live_set().await?);
+    if let Err(error) = south.app.fleet.refresh(&south.app.store).await {
+        tracing::warn!("the live set was not read, the next poll does: {error}");
+    }
     south.app.events.publish(Noun::Host, host.id.as_str(), "enrolled");
     tracing::info!(agent_id = host.id.as_str(), host.name = host.name, "a host enrolled");
     Ok(EnrolAnswer { host_id: host.id, name: host.name, cert: certificate.cert_pem, ca: authority.ca_pem().to_owned() })

@@ -1,7 +1,10 @@
 //! A peer without a protocol version: only the fields it knows, answers
 //! without `method`, pushes deduplicated by host and `action_id`.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use farol_protocol::{
     ActionId, MAX_FRAME_BYTES, Report, Timestamp,
@@ -10,7 +13,7 @@ use farol_protocol::{
     legacy::{Answer, ExecAnswer, FromAgent, Hello, HelloAnswer, TelemetryPush},
 };
 use serde::Deserialize as _;
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{
@@ -26,6 +29,8 @@ use crate::{
 
 /// Such a peer sends no heartbeats; its WebSocket answers pings.
 const SILENCE_LIMIT: Duration = Duration::from_secs(900);
+/// A push that is not committed by then is answered with an error.
+const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 /// What one answer keeps of an output.
 const OUTPUT_LIMIT: usize = 64 * 1024;
 
@@ -38,6 +43,14 @@ pub(super) async fn serve(
     let now = Timestamp::now();
     if let Some(theirs) = hello.timestamp {
         connection.set_skew(theirs, now);
+    }
+    if connection.host.protocol.is_some_and(|version| version > 0) {
+        // What the agent before it was sent lies in a journal that this one
+        // does not have.
+        if let Err(error) = results::lose_sent(&connection).await {
+            tracing::error!("orders of the agent before could not be ended: {error}");
+            return (End::Close(CloseCode::Error, "the store failed"), connection.socket);
+        }
     }
     let saved = connection
         .app
@@ -126,10 +139,11 @@ async fn pushed(connection: &Connection, push: TelemetryPush) -> Answer {
         .and_then(|reports| reports.as_array())
         .map(|list| list.iter().filter_map(|report| Report::deserialize(report).ok()).collect())
         .unwrap_or_default();
+    connection.keep_own(&mut reports);
     for report in &mut reports {
         report.observed_at = connection.corrected(report.observed_at, now);
     }
-    let (done, committed) = oneshot::channel();
+    let done = Arc::new(Notify::new());
     let item = Bulk::Push {
         host: connection.host.key,
         id: push.action_id.to_string(),
@@ -137,9 +151,10 @@ async fn pushed(connection: &Connection, push: TelemetryPush) -> Answer {
         received_at: now,
         payload: frame::encode(&push.payload),
         reports,
-        done,
+        done: Arc::clone(&done),
     };
-    let stored = connection.app.bulk.send(item).await.is_ok() && committed.await.is_ok();
+    let stored = connection.app.bulk.send(item).await.is_ok()
+        && tokio::time::timeout(COMMIT_LIMIT, done.notified()).await.is_ok();
     Answer {
         ok: stored,
         action_id: Some(push.action_id),

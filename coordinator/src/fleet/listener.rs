@@ -67,8 +67,16 @@ pub async fn serve(south: Southbound, listener: TcpListener, stop: CancellationT
             (south.clone(), Arc::clone(&handshakes), tracker.clone(), stop.clone());
         // Boxed: the handshake's state is large and the connection is long.
         tracker.spawn(Box::pin(async move {
-            let Ok(permit) = handshakes.acquire_owned().await else { return };
-            accept(south, stream, tracker_of, stop, permit).await;
+            let stopped = stop.clone();
+            let accepted = async {
+                let Ok(permit) = handshakes.acquire_owned().await else { return };
+                accept(south, stream, tracker_of, stop, permit).await;
+            };
+            // What has not become a session yet has nothing to lose.
+            tokio::select! {
+                () = accepted => {}
+                () = stopped.cancelled() => {}
+            }
         }));
     }
     tracker.close();

@@ -30,9 +30,13 @@ pub(crate) use results::lose;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{
-    actions::ActionRow,
-    hosts::{HostKey, LiveSet},
+use crate::{
+    error::Result,
+    store::{
+        Store,
+        actions::ActionRow,
+        hosts::{HostKey, LiveSet},
+    },
 };
 
 /// How often the live set is read again.
@@ -42,6 +46,7 @@ pub const LIVE_SET_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub struct Fleet {
     live: RwLock<LiveSet>,
+    refreshing: tokio::sync::Mutex<()>,
     connected: RwLock<HashMap<HostKey, Connected>>,
     seen: RwLock<HashMap<HostKey, Arc<AtomicI64>>>,
 }
@@ -75,6 +80,8 @@ pub enum Handed {
     Before,
     /// The host is away, or its queue is full.
     NotNow,
+    /// The host's agent does not know such an order.
+    Never,
 }
 
 impl Fleet {
@@ -84,8 +91,19 @@ impl Fleet {
         self.live.read().unwrap_or_else(PoisonError::into_inner).get(key_sha256).cloned()
     }
 
+    /// Reads the live set and takes it. One at a time, so that an older reading
+    /// never replaces a newer one.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn refresh(&self, store: &Store) -> Result<()> {
+        let _one = self.refreshing.lock().await;
+        self.set_live(store.live_set().await?);
+        Ok(())
+    }
+
     /// Takes a new live set and cuts whoever is no longer in it.
-    pub fn set_live(&self, live: LiveSet) {
+    fn set_live(&self, live: LiveSet) {
         for (host, connected) in self.connected.read().unwrap_or_else(PoisonError::into_inner).iter() {
             if live.get(&connected.key_sha256).is_none_or(|(known, _)| known != host) {
                 tracing::warn!(session_id = %connected.session, "the key of this connection is no longer live, cutting it");
@@ -180,7 +198,7 @@ impl Fleet {
         if *sent == Some(row.id) {
             return Handed::Before;
         }
-        let Some(text) = order(known.peer, row) else { return Handed::NotNow };
+        let Some(text) = order(known.peer, row) else { return Handed::Never };
         if known.outgoing.try_send(text).is_err() {
             return Handed::NotNow;
         }

@@ -3,7 +3,7 @@
 use farol_protocol::{
     ActionId, RiskClass, Timestamp, ToAgent,
     action::{FinalState, Outcome, ReasonCode},
-    frame::{self, ActionAccepted, ActionRef, ActionResult, Hello, JournalHead},
+    frame::{self, ActionAccepted, ActionRef, ActionResult, ErrorFrame, Hello},
     registry::Persona,
 };
 
@@ -24,23 +24,62 @@ use crate::{
 
 /// Orders that a host may have begun end as interrupted when its journal is
 /// not the one that could tell: it changed, or went backward, as after a
-/// restored snapshot.
-pub(super) async fn after_hello(connection: &Connection, hello: &Hello, before: Option<JournalHead>) -> Result<()> {
-    let Some(before) = before else { return Ok(()) };
-    if before.id == hello.journal.id && hello.journal.seq >= before.seq {
+/// restored snapshot, or the agent before it kept none.
+pub(super) async fn after_hello(connection: &Connection, hello: &Hello) -> Result<()> {
+    let before = connection.app.store.journal_of(connection.host.key).await?;
+    let had_none = connection.host.protocol == Some(0);
+    let went_on = before.is_none_or(|before| before.id == hello.journal.id && hello.journal.seq >= before.seq);
+    if went_on && !had_none {
         return Ok(());
     }
     tracing::warn!(
-        before = before.seq,
+        before = before.map(|before| before.seq),
         now = hello.journal.seq,
-        "the host's action journal changed or went backward; what was sent to it is lost"
+        "the host's action journal is another one or went backward; what was sent to it may have run"
     );
+    lose_sent(connection).await
+}
+
+/// Ends everything that was sent to the host and not answered.
+pub(super) async fn lose_sent(connection: &Connection) -> Result<()> {
     for row in connection.app.store.open_actions().await? {
         if row.host == connection.host.key {
             lose(&connection.app, &row, &connection.host, ReasonCode::JournalChanged).await?;
         }
     }
     Ok(())
+}
+
+/// An order that the agent could not even read had no effect.
+pub(super) async fn not_taken(connection: &Connection, error: &ErrorFrame) -> Option<End> {
+    let id = error.action_id?;
+    match own(connection, id).await {
+        Ok(row) if row.state == State::Sent => {
+            let note = ended(
+                &connection.app,
+                &row,
+                &connection.host,
+                FinalState::Refused,
+                Some(ReasonCode::InvalidPlan),
+                None,
+            );
+            let step = Step {
+                reason: Some(ReasonCode::InvalidPlan),
+                detail: Some(&error.message),
+                ..Step::new(Event::Finish(FinalState::Refused), &connection.host.name).saying(note)
+            };
+            match connection.app.store.step(id, &step, Timestamp::now()).await {
+                Ok(stepped) => {
+                    announce(&connection.app, stepped.row());
+                    connection.app.wake.dispatch.notify_one();
+                    None
+                }
+                Err(error) => failed(&error, id),
+            }
+        }
+        Ok(_) => None,
+        Err(error) => failed(&error, id),
+    }
 }
 
 /// An action whose end cannot be known any more is `interrupted`.
@@ -92,22 +131,30 @@ pub(super) async fn finished(connection: &mut Connection, result: ActionResult) 
 async fn finish(connection: &Connection, result: &ActionResult) -> Result<()> {
     let row = own(connection, result.action_id).await?;
     let app = &connection.app;
-    if result.reason == Some(ReasonCode::Busy) {
-        // It was not looked at, and goes out again once the host is free.
-        tracing::info!(action_id = %row.id, "the host is busy with something else, the order waits");
+    if matches!(result.reason, Some(ReasonCode::Busy | ReasonCode::JournalFailed)) {
+        // The host did not look at it, or could not write that it did: it had
+        // no effect, and waits in the queue until its expiry.
+        tracing::info!(action_id = %row.id, reason = ?result.reason, "the host cannot take the order now, it waits");
+        let step = Step { detail: result.detail.as_deref(), ..Step::new(Event::Return, &connection.host.name) };
+        announce(app, app.store.step(row.id, &step, Timestamp::now()).await?.row());
         app.fleet.take_back(row.host, row.id);
         return Ok(());
     }
+    // Refused because of a cancel that came before it: that is what a cancel asks for.
+    let state = match (result.state, result.reason) {
+        (FinalState::Refused, Some(ReasonCode::Cancelled)) => FinalState::Cancelled,
+        (state, _) => state,
+    };
     if row.plan_hash != result.plan_hash && result.state != FinalState::Refused {
         tracing::error!(action_id = %row.id, "the agent ran another plan than the one that was sent");
     }
-    let note = ended(app, &row, &connection.host, result.state, result.reason, result.outcome.as_ref());
+    let note = ended(app, &row, &connection.host, state, result.reason, result.outcome.as_ref());
     let step = Step {
         reason: result.reason,
         detail: result.detail.as_deref(),
         outcome: result.outcome.as_ref(),
         journal: Some(result.journal),
-        ..Step::new(Event::Finish(result.state), &connection.host.name).saying(note)
+        ..Step::new(Event::Finish(state), &connection.host.name).saying(note)
     };
     let stepped = app.store.step(row.id, &step, Timestamp::now()).await?;
     if stepped.moved() {

@@ -2,6 +2,9 @@
 
 use farol_protocol::telemetry::Gap;
 
+/// No agent lives long enough to send more; the store counts in 64 bits with a sign.
+const HIGHEST: u64 = 1 << 53;
+
 /// Position of a connection in its stream.
 #[derive(Debug)]
 pub(super) struct Sequence {
@@ -36,6 +39,9 @@ impl Sequence {
     pub(super) fn judge(&mut self, seq: u64, gaps: &[Gap]) -> Verdict {
         if seq <= self.received {
             return Verdict::Repeated;
+        }
+        if seq > HIGHEST {
+            return Verdict::Hole { expected: self.received + 1 };
         }
         let mut expected = self.received + 1;
         let mut sorted: Vec<&Gap> = gaps.iter().collect();
@@ -82,6 +88,6 @@ mod tests {
         assert_eq!(Sequence::after(4).judge(10, &[gap(6, 9)]), Verdict::Hole { expected: 5 });
         assert_eq!(Sequence::after(4).judge(10, &[gap(5, 10)]), Verdict::Hole { expected: 5 });
         assert_eq!(Sequence::after(4).judge(10, &[gap(5, 0)]), Verdict::Hole { expected: 5 });
-        assert_eq!(Sequence::after(4).judge(u64::MAX, &[gap(5, u64::MAX - 1)]), Verdict::Next { lost: u64::MAX - 5 });
+        assert_eq!(Sequence::after(4).judge(u64::MAX, &[gap(5, u64::MAX - 1)]), Verdict::Hole { expected: 5 });
     }
 }

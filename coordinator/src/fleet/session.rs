@@ -1,6 +1,7 @@
 //! One connection of an agent, from its hello to its end.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -10,7 +11,7 @@ use std::{
 
 use farol_pki::PeerIdentity;
 use farol_protocol::{
-    FromAgent, MAX_FRAME_BYTES, SessionId, StreamId, Timestamp, ToAgent,
+    FromAgent, MAX_FRAME_BYTES, Report, SessionId, StreamId, Timestamp, ToAgent,
     action::DEFAULT_TIMEOUT_MS,
     frame::{
         self, ChecksAssign, ErrorCode, ErrorFrame, Heartbeat, Hello, HelloAnswer, HelloPolicy, TelemetryAck,
@@ -50,6 +51,7 @@ const HELLO_LIMIT: Duration = Duration::from_secs(10);
 const OUTGOING: usize = 16;
 /// Below this a difference of clocks is the network's, not a skew.
 const SKEW_FLOOR_MS: i64 = 1_000;
+const SKEW_SAMPLES: usize = 8;
 
 /// A connection whose identity is known.
 pub(super) struct Connection {
@@ -62,6 +64,7 @@ pub(super) struct Connection {
     pub(super) seen: Arc<AtomicI64>,
     /// Added to the host's times.
     pub(super) skew_ms: i64,
+    pub(super) differences: VecDeque<i64>,
 }
 
 /// Why a connection ends.
@@ -138,6 +141,7 @@ async fn begin(
         cut: cut.clone(),
         seen,
         skew_ms: 0,
+        differences: VecDeque::new(),
     };
     let joined = Joined { app: Arc::clone(&app), host: host.key, session, name: host.name.clone() };
     let (end, socket) = match hello {
@@ -263,8 +267,10 @@ impl Connection {
     async fn answer_hello(&mut self, hello: &Hello) -> Result<Option<Stream>> {
         let now = Timestamp::now();
         self.set_skew(hello.timestamp, now);
-        let before = self.app.store.said_hello(self.host.key, hello, now).await?;
-        results::after_hello(self, hello, before).await?;
+        // In this order: what the old journal could tell is settled before the
+        // new one takes its place, whatever fails in between.
+        results::after_hello(self, hello).await?;
+        self.app.store.said_hello(self.host.key, hello, now).await?;
         let (key, committed) = self.app.store.stream(self.host.key, hello.stream).await?;
         let interval = self.app.config.heartbeat;
         let answer = HelloAnswer {
@@ -312,10 +318,28 @@ impl Connection {
     }
 
     /// A host's clock may be wrong: its times are moved by the difference to
-    /// ours, which small differences are too likely the network's for.
+    /// ours. A frame that waited makes the difference look larger, never
+    /// smaller, so the smallest of the last few counts; below a second it is
+    /// too likely the network's.
     pub(super) fn set_skew(&mut self, theirs: Timestamp, now: Timestamp) {
-        let difference = now.since(theirs);
+        if self.differences.len() == SKEW_SAMPLES {
+            self.differences.pop_front();
+        }
+        self.differences.push_back(now.since(theirs));
+        let difference = self.differences.iter().copied().min().unwrap_or(0);
         self.skew_ms = if difference.abs() < SKEW_FLOOR_MS { 0 } else { difference };
+    }
+
+    /// Drops reports about checks that this host was not assigned: nobody
+    /// speaks for the checks that judge it, or for other hosts.
+    pub(super) fn keep_own(&self, reports: &mut Vec<Report>) {
+        let before = reports.len();
+        reports.retain(|report| self.app.rules.may_report(self.host.key, &report.check));
+        let refused = before - reports.len();
+        if refused > 0 {
+            self.app.metrics.refused(refused);
+            tracing::debug!(refused, "reports about checks that are not this agent's were dropped");
+        }
     }
 
     /// A time of the host by our clock, never in the future.
@@ -399,7 +423,7 @@ impl Connection {
             FromAgent::Error(error) => {
                 tracing::warn!(code = ?error.code, action_id = error.action_id.map(|id| id.to_string()),
                     "the agent did not take a frame: {}", error.message);
-                None
+                results::not_taken(self, &error).await
             }
             FromAgent::Hello(_) => {
                 let again = error(ErrorCode::Unexpected, "the connection has said hello already".to_owned());
@@ -430,6 +454,7 @@ impl Connection {
         };
         let now = Timestamp::now();
         let mut payload = push.payload;
+        self.keep_own(&mut payload.reports);
         for report in &mut payload.reports {
             report.observed_at = self.corrected(report.observed_at, now);
         }

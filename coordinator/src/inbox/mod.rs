@@ -15,6 +15,7 @@ use crate::{
     store::{
         actions::NewAction,
         correlation::Change,
+        findings::FindingRow,
         hosts::{Enrolment, HostRow},
         inbox::Note,
         outbox::NewMail,
@@ -86,6 +87,18 @@ pub async fn change(
         state,
         effect,
     }))
+}
+
+/// What is said when a person acknowledges a finding whose check is gone.
+#[must_use]
+pub fn acknowledgement(app: &Shared, finding: &FindingRow, by: &ByPerson<'_>) -> Note {
+    Note {
+        author: by.name.to_owned(),
+        by_person: true,
+        kind: "acknowledged",
+        body: Message::FindingAcknowledged { by: by.name, comment: by.comment }.in_words(app.language()),
+        effect_key: format!("{}/{}/acknowledged", finding.fingerprint, finding.episode),
+    }
 }
 
 fn words(

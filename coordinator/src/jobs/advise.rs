@@ -1,7 +1,11 @@
 //! Adds advice to findings that have none: deterministic, or worded by the
 //! model where one is configured and stands up to its evidence.
 
-use farol_protocol::{Plan, Timestamp, registry::Target, report::Probe};
+use farol_protocol::{
+    Plan, Timestamp,
+    registry::{Persona, Target},
+    report::Probe,
+};
 
 use crate::{
     action::State,
@@ -23,26 +27,37 @@ const AT_ONCE: i64 = 20;
 
 pub(super) async fn pass(app: App) -> Result<()> {
     for row in app.store.findings_without_advice(AT_ONCE).await? {
-        let context = context(&app, &row).await?;
-        let advice = advice::advise(app.llm.as_ref(), &context).await;
-        if let Some(reason) = &advice.fallback_reason {
-            tracing::info!(finding = row.id, "the deterministic advice stands: {reason}");
-        }
-        let document = serde_json::to_string(&advice)
-            .map_err(|error| Error::Corrupt { what: "advice", value: error.to_string() })?;
-        let note = Note {
-            author: "A6".to_owned(),
-            by_person: false,
-            kind: "advice",
-            body: advice.body(),
-            effect_key: format!("advice/{}", row.id),
+        let advised = tokio::select! {
+            advised = advise(&app, &row) => advised,
+            () = app.stop.cancelled() => return Ok(()),
         };
-        let stored = AdviceRow { source: advice.source.as_str().to_owned(), document };
-        app.metrics.advice(advice.source);
-        if app.store.add_advice(&row.id, &stored, &note, Timestamp::now()).await? {
-            app.events.publish(Noun::Thread, &row.thread_id, "advice");
-            app.events.publish(Noun::Finding, &row.id, &row.state);
+        if let Err(error) = advised {
+            tracing::warn!(finding = row.id, "a finding got no advice, the next pass tries again: {error}");
         }
+    }
+    Ok(())
+}
+
+async fn advise(app: &App, row: &FindingRow) -> Result<()> {
+    let context = context(app, row).await?;
+    let advice = advice::advise(app.llm.as_ref(), &context).await;
+    if let Some(reason) = &advice.fallback_reason {
+        tracing::info!(finding = row.id, "the deterministic advice stands: {reason}");
+    }
+    let document =
+        serde_json::to_string(&advice).map_err(|error| Error::Corrupt { what: "advice", value: error.to_string() })?;
+    let note = Note {
+        author: Persona::A6.as_str().to_owned(),
+        by_person: false,
+        kind: "advice",
+        body: advice.body(),
+        effect_key: format!("advice/{}", row.id),
+    };
+    let stored = AdviceRow { source: advice.source.as_str().to_owned(), document };
+    app.metrics.advice(advice.source);
+    if app.store.add_advice(&row.id, &stored, &note, Timestamp::now()).await? {
+        app.events.publish(Noun::Thread, &row.thread_id, "advice");
+        app.events.publish(Noun::Finding, &row.id, &row.state);
     }
     Ok(())
 }

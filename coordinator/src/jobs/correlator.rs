@@ -5,10 +5,15 @@
 //! a crash the reports above it are fed again, and each state knows which of
 //! them it has seen.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use farol_protocol::Timestamp;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{Acknowledge, App},
@@ -32,6 +37,10 @@ pub struct Job {
     correlator: Correlator,
     dirty: HashSet<CheckKey>,
     cursor: i64,
+    /// From then on nothing is tried again: the next start replays it.
+    drain: CancellationToken,
+    /// An effect was given up at the stop, so its state must not be saved.
+    lost: AtomicBool,
 }
 
 impl Job {
@@ -46,7 +55,14 @@ impl Job {
                 app.board.put(key.clone(), last.clone());
             }
         }
-        let mut job = Self { app, correlator: Correlator::new(checks), dirty: HashSet::new(), cursor };
+        let mut job = Self {
+            app,
+            correlator: Correlator::new(checks),
+            dirty: HashSet::new(),
+            cursor,
+            drain: CancellationToken::new(),
+            lost: AtomicBool::new(false),
+        };
         loop {
             let reports = job.app.store.reports_after(job.cursor, REPLAY).await?;
             let Some(last) = reports.last().map(|report| report.id) else { break };
@@ -61,7 +77,9 @@ impl Job {
         mut self,
         mut committed: mpsc::Receiver<Vec<Committed>>,
         mut acknowledged: mpsc::Receiver<Acknowledge>,
+        drain: CancellationToken,
     ) {
+        self.drain = drain;
         let mut save = tokio::time::interval(SAVE_INTERVAL);
         save.set_missed_tick_behavior(MissedTickBehavior::Delay);
         save.reset();
@@ -90,6 +108,9 @@ impl Job {
         for committed in reports {
             let key = (committed.host, committed.report.check.clone());
             self.cursor = self.cursor.max(committed.id);
+            if self.app.rules.of(&key).is_none() {
+                continue;
+            }
             self.app.board.put(key.clone(), committed.report.clone());
             let effect = self.correlator.apply(&self.app.rules, Event::Report(committed));
             if let Some(change) = self.in_words(&key, effect, None, now).await {
@@ -108,8 +129,14 @@ impl Job {
         let episode = u64::try_from(request.finding.episode).unwrap_or(0);
         let effect = self.correlator.apply(&self.app.rules, Event::Acknowledge { key: key.clone(), episode });
         let by = ByPerson { name: &request.by, comment: request.comment.as_deref() };
-        if let Some(change) = self.in_words(&key, effect, Some(by), now).await {
-            self.write(vec![change], now).await;
+        match self.in_words(&key, effect, Some(by), now).await {
+            Some(change) => self.write(vec![change], now).await,
+            // Its check has left the registry: the finding is still a person's to acknowledge.
+            None => {
+                let by = ByPerson { name: &request.by, comment: request.comment.as_deref() };
+                let note = inbox::acknowledgement(&self.app, &request.finding, &by);
+                self.app.store.acknowledge_finding(&request.finding, &note, now).await?;
+            }
         }
         // Whoever asked may have gone; it is stored all the same.
         let _gone = request.done.send(());
@@ -131,6 +158,11 @@ impl Job {
             let by = by.as_ref().map(|by| ByPerson { name: by.name, comment: by.comment });
             match inbox::change(&self.app, effect.clone(), state.clone(), by, now).await {
                 Ok(change) => return change,
+                Err(error) if self.drain.is_cancelled() => {
+                    tracing::error!("an effect was not written, the next start replays it: {error}");
+                    self.lost.store(true, Ordering::Relaxed);
+                    return None;
+                }
                 Err(error) => {
                     tracing::error!("an effect could not be put into words, trying again: {error}");
                     tokio::time::sleep(RETRY).await;
@@ -148,6 +180,11 @@ impl Job {
         let rows = loop {
             match self.app.store.apply(&changes, now).await {
                 Ok(rows) => break rows,
+                Err(error) if self.drain.is_cancelled() => {
+                    tracing::error!("effects were not written, the next start replays them: {error}");
+                    self.lost.store(true, Ordering::Relaxed);
+                    return;
+                }
                 Err(error) => {
                     tracing::error!("effects could not be written, trying again: {error}");
                     tokio::time::sleep(RETRY).await;
@@ -175,7 +212,7 @@ impl Job {
     }
 
     async fn save(&mut self) -> Result<()> {
-        if self.dirty.is_empty() {
+        if self.dirty.is_empty() || self.lost.load(Ordering::Relaxed) {
             return Ok(());
         }
         let states: Vec<_> =

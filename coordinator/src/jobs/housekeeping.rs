@@ -10,8 +10,7 @@ use crate::{app::App, error::Result, store::Checkpoint};
 
 /// Sees revocations and enrolments that another process wrote.
 pub(super) async fn live_set(app: App) -> Result<()> {
-    app.fleet.set_live(app.store.live_set().await?);
-    Ok(())
+    app.fleet.refresh(&app.store).await
 }
 
 pub(super) async fn last_seen(app: App) -> Result<()> {

@@ -65,8 +65,8 @@ fn judge(app: &App, host: &HostRow, now: Timestamp) -> Option<Status> {
 }
 
 fn last_sign(app: &App, host: &HostRow) -> Timestamp {
-    let seen = app.fleet.last_seen(host.key).or(host.enrolled_at).unwrap_or(app.started_at);
-    seen.max(app.started_at)
+    let signs = [app.fleet.last_seen(host.key), host.enrolled_at, Some(app.started_at)];
+    signs.into_iter().flatten().max().unwrap_or(app.started_at)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds of silence stay far below 53 bits")]

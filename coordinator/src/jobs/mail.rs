@@ -1,5 +1,7 @@
 //! Delivers the outbox.
 
+use std::time::Duration;
+
 use farol_protocol::Timestamp;
 
 use crate::{
@@ -19,6 +21,9 @@ pub(super) async fn pass(app: App) -> Result<()> {
             return Ok(());
         }
         for row in due {
+            if app.stop.is_cancelled() {
+                return Ok(());
+            }
             let mail = Mail {
                 to: row.recipient,
                 subject: row.subject,
@@ -26,7 +31,11 @@ pub(super) async fn pass(app: App) -> Result<()> {
                 message_id: row.message_id,
                 in_reply_to: row.in_reply_to,
             };
-            let sent = mailer.send(&mail).await;
+            let sent = tokio::select! {
+                sent = mailer.send(&mail) => sent,
+                // What may have arrived is sent again under the same message id.
+                () = grace(&app) => return Ok(()),
+            };
             let now = Timestamp::now();
             let attempt = u32::try_from(row.attempts).unwrap_or(u32::MAX).saturating_add(1);
             let delivery = match sent {
@@ -50,4 +59,10 @@ pub(super) async fn pass(app: App) -> Result<()> {
             app.store.delivered(&row.id, &delivery, now).await?;
         }
     }
+}
+
+/// A delivery that has begun gets some seconds to end when everything stops.
+async fn grace(app: &App) {
+    app.stop.cancelled().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
 }

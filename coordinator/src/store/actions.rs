@@ -90,6 +90,8 @@ pub struct ActionRow {
     pub updated_at: Timestamp,
     /// What it left.
     pub outcome: Option<Outcome>,
+    /// Whether a person wants it back although its host was away.
+    pub cancel_requested: bool,
 }
 
 /// One step of an action's life.
@@ -139,10 +141,11 @@ struct Raw {
     timeout_ms: i64,
     updated_ms: i64,
     outcome: Option<String>,
+    cancel_requested: i64,
 }
 
 const COLUMNS: &str = "id, host_key, kind, plan, plan_hash, risk_class, state, reason_code, detail, requested_by, \
-     reason, finding_id, issued_ms, expires_ms, timeout_ms, updated_ms, outcome";
+     reason, finding_id, issued_ms, expires_ms, timeout_ms, updated_ms, outcome, cancel_requested";
 
 impl TryFrom<Raw> for ActionRow {
     type Error = Error;
@@ -161,6 +164,7 @@ impl TryFrom<Raw> for ActionRow {
                     serde_json::from_str(&text).map_err(|_| Error::Corrupt { what: "outcome", value: text.clone() })?,
                 ),
             },
+            cancel_requested: raw.cancel_requested != 0,
             plan: raw.plan,
             reason_code: raw.reason_code,
             detail: raw.detail,
@@ -296,7 +300,16 @@ impl Store {
         .fetch_all(self.state().read())
         .await
         .context("read the actions")?;
-        rows.into_iter().map(ActionRow::try_from).collect()
+        // One row that cannot be read must not keep the others from their hosts.
+        Ok(rows
+            .into_iter()
+            .filter_map(|raw| {
+                let id = raw.id.clone();
+                ActionRow::try_from(raw)
+                    .inspect_err(|error| tracing::error!(action_id = id, "an action cannot be read: {error}"))
+                    .ok()
+            })
+            .collect())
     }
 
     /// The order a host is to get now: the one that was sent and not
@@ -402,6 +415,29 @@ impl Store {
         let stepped = advance(&mut write, id, &Step::new(Event::Queue, "farol"), now).await?;
         write.commit().await?;
         Ok(Decided::Queued(stepped.row().clone()))
+    }
+
+    /// Notes that a person wants an action back whose host is away.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn request_cancel(&self, by: &Operator, id: ActionId, comment: &str, now: Timestamp) -> Result<()> {
+        let mut write = self.state().write().await?;
+        sqlx::query("update action set cancel_requested = 1 where id = $1")
+            .bind(id.to_string())
+            .execute(&mut *write)
+            .await
+            .context("note the cancel")?;
+        let id = id.to_string();
+        let entry = audit::NewEntry {
+            at: now,
+            actor: by.name(),
+            verb: "action.cancel_requested",
+            object: ("action", &id),
+            detail: comment,
+        };
+        audit::insert(&mut write, entry).await?;
+        write.commit().await
     }
 
     /// A person declines.
@@ -573,17 +609,16 @@ async fn advance(connection: &mut AnyConnection, id: ActionId, step: &Step<'_>, 
     if let Some(head) = step.journal {
         hosts::advance_journal(connection, row.host, head).await?;
     }
-    let Some(next) = row.state.after(step.event) else { return Ok(Stepped::Stayed(row)) };
+    let Some(next) = row.state.after(step.event) else {
+        if row.state == State::Interrupted && row.outcome.is_none() && matches!(step.event, Event::Finish(_)) {
+            append_late(connection, &row, step, now).await?;
+        }
+        return Ok(Stepped::Stayed(row));
+    };
     if next == row.state {
         return Ok(Stepped::Stayed(row));
     }
-    let outcome = match step.outcome {
-        None => None,
-        Some(outcome) => Some(
-            serde_json::to_string(outcome)
-                .map_err(|error| Error::Corrupt { what: "outcome", value: error.to_string() })?,
-        ),
-    };
+    let outcome = outcome_text(step)?;
     let changed = sqlx::query(
         "update action set state = $3, updated_ms = $4, reason_code = coalesce($5, reason_code),
              detail = coalesce($6, detail), outcome = coalesce($7, outcome)
@@ -608,4 +643,52 @@ async fn advance(connection: &mut AnyConnection, id: ActionId, step: &Step<'_>, 
         say(connection, row.finding_id.as_deref(), note, now).await?;
     }
     Ok(Stepped::Moved(select(connection, id).await?))
+}
+
+fn outcome_text(step: &Step<'_>) -> Result<Option<String>> {
+    step.outcome
+        .map(serde_json::to_string)
+        .transpose()
+        .map_err(|error| Error::Corrupt { what: "outcome", value: error.to_string() })
+}
+
+/// A host that was given up came back with an outcome: it is kept and said,
+/// and the state stays, since people have acted on it.
+async fn append_late(connection: &mut AnyConnection, row: &ActionRow, step: &Step<'_>, now: Timestamp) -> Result<()> {
+    let id = row.id.to_string();
+    sqlx::query("update action set outcome = $2, updated_ms = $3 where id = $1 and outcome is null")
+        .bind(&id)
+        .bind(outcome_text(step)?)
+        .bind(now.as_ms())
+        .execute(&mut *connection)
+        .await
+        .context("append a late outcome")?;
+    let entry = audit::NewEntry {
+        at: now,
+        actor: step.actor,
+        verb: "action.late_result",
+        object: ("action", &id),
+        detail: step.detail.unwrap_or("the host told the outcome after it was given up"),
+    };
+    audit::insert(connection, entry).await?;
+    if let Some(note) = &step.note {
+        let note = Note { effect_key: format!("{}/late", note.effect_key), ..note.clone() };
+        say(connection, row.finding_id.as_deref(), &note, now).await?;
+    }
+    Ok(())
+}
+
+/// A finding that has resolved needs no repair: what waits for a decision on
+/// it waits no more.
+pub(super) async fn withdraw_proposals(connection: &mut AnyConnection, finding: &str, now: Timestamp) -> Result<()> {
+    let waiting: Vec<(String,)> = sqlx::query_as("select id from action where finding_id = $1 and state = 'proposed'")
+        .bind(finding)
+        .fetch_all(&mut *connection)
+        .await
+        .context("read the proposals")?;
+    for (id,) in waiting {
+        let step = Step { detail: Some("the finding has resolved"), ..Step::new(Event::Cancel, "farol") };
+        advance(connection, word("action id", &id)?, &step, now).await?;
+    }
+    Ok(())
 }

@@ -1,11 +1,15 @@
 //! Telemetry in bulk: one task writes, several batches a commit, and only what
 //! is committed is acknowledged or passed on.
 
-use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use farol_protocol::{CheckId, Report, StreamId, Timestamp, report::UnknownCause, telemetry::Gap};
 use sqlx::{Any, AnyConnection, Connection as _, QueryBuilder, Row as _};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Db, Store, hosts::HostKey, serde_word, word};
@@ -60,7 +64,7 @@ pub enum Bulk {
         /// Reports found in the payload.
         reports: Vec<Report>,
         /// Told once it is committed.
-        done: oneshot::Sender<()>,
+        done: Arc<Notify>,
     },
     /// Reports of the coordinator's own checks.
     Own {
@@ -84,10 +88,12 @@ pub struct Committed {
     pub report: Report,
 }
 
-/// Sent instead of a sequence number when a commit failed: the session ends,
-/// so that the agent starts again from what is committed.
+/// Told instead of a sequence number when a batch does not follow what is
+/// committed: the session ends, and the agent starts again from there.
 pub const NOT_COMMITTED: u64 = u64::MAX;
 
+/// Wait before a failed commit is tried again.
+const RETRY: Duration = Duration::from_millis(500);
 /// Most items in one transaction.
 const ITEMS_PER_COMMIT: usize = 500;
 /// Rows per statement: beyond about 50 a longer statement gains little.
@@ -100,6 +106,8 @@ pub struct BulkWriter {
     next_batch: i64,
     next_report: i64,
     next_gap: i64,
+    /// Last committed sequence number of the streams seen so far.
+    last: HashMap<StreamKey, u64>,
     committed: mpsc::Sender<Vec<Committed>>,
 }
 
@@ -112,9 +120,21 @@ impl Store {
     pub async fn bulk_writer(&self, committed: mpsc::Sender<Vec<Committed>>) -> Result<BulkWriter> {
         let mut connection = self.telemetry.own_connection().await?;
         let next_batch = next(&mut connection, "select max(id) from batch").await?;
-        let next_report = next(&mut connection, "select max(id) from report").await?;
+        // Above everything the correlator has seen, even if the telemetry was
+        // emptied or replaced since: it ignores what lies below its cursors.
+        let (cursor, checks) = self.load_correlator().await?;
+        let seen = checks.values().map(|state| state.cursor).fold(cursor, i64::max);
+        let next_report = next(&mut connection, "select max(id) from report").await?.max(seen + 1);
         let next_gap = next(&mut connection, "select max(id) from gap").await?;
-        Ok(BulkWriter { connection, db: Arc::clone(&self.telemetry), next_batch, next_report, next_gap, committed })
+        Ok(BulkWriter {
+            connection,
+            db: Arc::clone(&self.telemetry),
+            next_batch,
+            next_report,
+            next_gap,
+            last: HashMap::new(),
+            committed,
+        })
     }
 
     /// The stream of a host, which is made if need be, and its last committed
@@ -135,17 +155,25 @@ impl Store {
             return Ok((StreamKey(id), u64::try_from(seq).unwrap_or(0)));
         }
         let mut write = self.telemetry().write().await?;
-        let (id,): (i64,) = sqlx::query_as(
+        sqlx::query(
             "insert into stream (id, host_key, stream, last_seq, received, lost)
-             select coalesce(max(id), 0) + 1, $1, $2, 0, 0, 0 from stream returning id",
+             select coalesce(max(id), 0) + 1, $1, $2, 0, 0, 0 from stream where true
+             on conflict (host_key, stream) do nothing",
         )
         .bind(host.0)
         .bind(&name)
-        .fetch_one(&mut *write)
+        .execute(&mut *write)
         .await
         .context("store the stream")?;
+        let (id, seq): (i64, i64) =
+            sqlx::query_as("select id, last_seq from stream where host_key = $1 and stream = $2")
+                .bind(host.0)
+                .bind(&name)
+                .fetch_one(&mut *write)
+                .await
+                .context("read the stream")?;
         write.commit().await?;
-        Ok((StreamKey(id), 0))
+        Ok((StreamKey(id), u64::try_from(seq).unwrap_or(0)))
     }
 
     /// Committed reports after `cursor`, oldest first.
@@ -207,35 +235,55 @@ impl Store {
         Ok(all)
     }
 
-    /// Forgets telemetry from before `before` and up to the report `cursor`,
-    /// in small steps so that no step holds the writer up.
+    /// Forgets telemetry from before `before` and reports up to `cursor`, in
+    /// small steps so that no step holds the writer up. Rows lie in the order
+    /// of their arrival, so only the first ones are looked at.
     ///
     /// # Errors
     /// The store failed.
     pub async fn prune_telemetry(&self, before: Timestamp, cursor: i64) -> Result<u64> {
+        const STEPS: [(&str, &str); 2] = [
+            (
+                "select max(id) from (select id, received_ms from batch order by id limit 500) oldest
+                 where received_ms < $1 and $2 = $2",
+                "delete from batch where id <= $1",
+            ),
+            (
+                "select max(id) from (select id, received_ms from report order by id limit 500) oldest
+                 where received_ms < $1 and id <= $2",
+                "delete from report where id <= $1",
+            ),
+        ];
         let mut removed = 0;
-        for statement in [
-            "delete from batch where id in (select id from batch where received_ms < $1 order by id limit 500)",
-            "delete from report where id in
-                 (select id from report where received_ms < $1 and id <= $2 order by id limit 500)",
-            "delete from push where (host_key, action_id) in
-                 (select host_key, action_id from push where received_ms < $1 limit 500)",
-        ] {
+        for (find, remove) in STEPS {
             loop {
+                let (bound,): (Option<i64>,) = sqlx::query_as(find)
+                    .bind(before.as_ms())
+                    .bind(cursor)
+                    .fetch_one(self.telemetry().read())
+                    .await
+                    .context("look for old telemetry")?;
+                let Some(bound) = bound else { break };
                 let mut write = self.telemetry().write().await?;
-                let mut query = sqlx::query(statement).bind(before.as_ms());
-                if statement.contains("$2") {
-                    query = query.bind(cursor);
-                }
-                let rows = query.execute(&mut *write).await.context("remove old telemetry")?.rows_affected();
+                let rows = sqlx::query(remove)
+                    .bind(bound)
+                    .execute(&mut *write)
+                    .await
+                    .context("remove old telemetry")?
+                    .rows_affected();
                 write.commit().await?;
                 removed += rows;
-                if rows < 500 {
-                    break;
-                }
             }
         }
-        Ok(removed)
+        let mut write = self.telemetry().write().await?;
+        let rows = sqlx::query("delete from push where received_ms < $1")
+            .bind(before.as_ms())
+            .execute(&mut *write)
+            .await
+            .context("remove old telemetry")?
+            .rows_affected();
+        write.commit().await?;
+        Ok(removed + rows)
     }
 }
 
@@ -277,21 +325,12 @@ async fn next(connection: &mut AnyConnection, query: &'static str) -> Result<i64
     Ok(max.unwrap_or(0) + 1)
 }
 
-/// What one stream has become in a commit.
-struct Head {
-    seq: u64,
-    received: i64,
-    lost: u64,
-    metrics: Option<(String, i64)>,
-    committed: Arc<watch::Sender<u64>>,
-}
-
 impl BulkWriter {
     /// Writes what comes.
     ///
-    /// A commit that fails acknowledges nothing: the agents still hold what it
-    /// would have written and send it again after the reconnect that
-    /// [`NOT_COMMITTED`] causes.
+    /// A commit that fails is tried again with the same items: whatever was
+    /// taken from the queue is either committed or still with the agents,
+    /// which wait behind a queue that fills.
     ///
     /// From `drain` on it takes nothing new, writes what waits and ends.
     pub async fn run(mut self, mut queue: mpsc::Receiver<Bulk>, drain: CancellationToken) {
@@ -307,95 +346,93 @@ impl BulkWriter {
             if taken == 0 {
                 return;
             }
-            match self.commit(&mut items).await {
-                Ok(reports) => {
-                    self.db.commits.fetch_add(1, Ordering::Relaxed);
-                    // The receiver is gone only when the coordinator stops.
-                    if !reports.is_empty() && self.committed.send(reports).await.is_err() {
+            let reports = loop {
+                match self.commit(&items).await {
+                    Ok(reports) => break reports,
+                    Err(error) if drain.is_cancelled() => {
+                        tracing::error!(items = items.len(), "telemetry was not committed, agents keep it: {error}");
                         return;
                     }
+                    Err(error) => {
+                        tracing::error!(items = items.len(), "telemetry was not committed, trying again: {error}");
+                        tokio::time::sleep(RETRY).await;
+                    }
                 }
-                Err(error) => {
-                    tracing::error!(items = items.len(), "telemetry was not committed, agents keep it: {error}");
-                }
-            }
+            };
             items.clear();
-        }
-    }
-
-    /// One transaction for all `items`.
-    async fn commit(&mut self, items: &mut Vec<Bulk>) -> Result<Vec<Committed>> {
-        let ids = (self.next_batch, self.next_report, self.next_gap);
-        let streams: Vec<_> = items
-            .iter()
-            .filter_map(|item| match item {
-                Bulk::Batch(batch) => Some(Arc::clone(&batch.committed)),
-                Bulk::Push { .. } | Bulk::Own { .. } => None,
-            })
-            .collect();
-        let result = self.try_commit(items).await;
-        if result.is_err() {
-            (self.next_batch, self.next_report, self.next_gap) = ids;
-            for stream in streams {
-                stream.send_replace(NOT_COMMITTED);
+            self.db.commits.fetch_add(1, Ordering::Relaxed);
+            // The receiver is gone only when the coordinator stops.
+            if !reports.is_empty() && self.committed.send(reports).await.is_err() {
+                return;
             }
         }
-        result
     }
 
-    async fn try_commit(&mut self, items: &mut Vec<Bulk>) -> Result<Vec<Committed>> {
+    /// One transaction for all `items`. Nothing is remembered of one that fails.
+    async fn commit(&mut self, items: &[Bulk]) -> Result<Vec<Committed>> {
         let mut transaction = self.connection.begin_with("begin immediate").await.context("begin a batch")?;
-        let mut batches = Vec::with_capacity(items.len());
+        let mut batches: Vec<(StreamKey, u64, Timestamp, Timestamp, Option<&String>)> = Vec::with_capacity(items.len());
         let mut gaps = Vec::new();
         let mut reports = Vec::new();
         let mut received = Vec::new();
-        let mut heads: HashMap<StreamKey, Head> = HashMap::new();
-        let mut done = Vec::new();
+        let mut heads: HashMap<StreamKey, Head<'_>> = HashMap::new();
         let mut next_report = self.next_report;
-        let mut add = |host, list: Vec<Report>, at: Timestamp| {
+        let (mut next_batch, mut next_gap) = (self.next_batch, self.next_gap);
+        let mut add = |host, list: &[Report], at: Timestamp| {
             for report in list {
-                reports.push(Committed { id: next_report, host, report });
+                reports.push(Committed { id: next_report, host, report: report.clone() });
                 received.push(at.as_ms());
                 next_report += 1;
             }
         };
-        for item in items.drain(..) {
+        for item in items {
             match item {
                 Bulk::Batch(batch) => {
-                    let head = heads.entry(batch.stream).or_insert_with(|| Head {
-                        seq: 0,
-                        received: 0,
-                        lost: 0,
-                        metrics: None,
-                        committed: Arc::clone(&batch.committed),
-                    });
-                    head.seq = head.seq.max(batch.seq);
+                    if !heads.contains_key(&batch.stream) {
+                        let last = match self.last.get(&batch.stream) {
+                            Some(last) => *last,
+                            None => last_seq(&mut transaction, batch.stream).await?,
+                        };
+                        heads.insert(batch.stream, Head { seq: last, ..Head::default() });
+                    }
+                    let Some(head) = heads.get_mut(&batch.stream) else { continue };
+                    head.tell.push(&batch.committed);
+                    // A connection that was replaced may have left batches in
+                    // the queue that the next one sends again.
+                    if batch.seq <= head.seq {
+                        continue;
+                    }
+                    if batch.seq != head.seq + 1 + batch.lost {
+                        head.broken.push(&batch.committed);
+                        continue;
+                    }
+                    head.seq = batch.seq;
                     head.received += 1;
                     head.lost += batch.lost;
                     if let Some(metrics) = &batch.metrics {
                         head.metrics = Some((metrics.clone(), batch.observed_at.as_ms()));
                     }
                     gaps.extend(batch.gaps.iter().map(|gap| (batch.stream, *gap, batch.received_at)));
-                    add(batch.host, batch.reports, batch.received_at);
-                    batches.push((batch.stream, batch.seq, batch.observed_at, batch.received_at, batch.metrics));
+                    add(batch.host, &batch.reports, batch.received_at);
+                    let metrics = batch.metrics.as_ref();
+                    batches.push((batch.stream, batch.seq, batch.observed_at, batch.received_at, metrics));
                 }
-                Bulk::Push { host, id, observed_at, received_at, payload, reports, done: told } => {
+                Bulk::Push { host, id, observed_at, received_at, payload, reports, .. } => {
                     let inserted = sqlx::query(
                         "insert into push (host_key, action_id, received_ms) values ($1, $2, $3) on conflict do nothing",
                     )
                     .bind(host.0)
-                    .bind(&id)
+                    .bind(id)
                     .bind(received_at.as_ms())
                     .execute(&mut *transaction)
                     .await
                     .context("store a push")?;
                     if inserted.rows_affected() > 0 {
-                        add(host, reports, received_at);
-                        batches.push((StreamKey(-host.0), 0, observed_at, received_at, Some(payload)));
+                        add(*host, reports, *received_at);
+                        batches.push((StreamKey(-host.0), 0, *observed_at, *received_at, Some(payload)));
                     }
-                    done.push(told);
                 }
-                Bulk::Own { host, reports, at } => add(host, reports, at),
+                Bulk::Own { host, reports, at } => add(*host, reports, *at),
             }
         }
 
@@ -403,13 +440,13 @@ impl BulkWriter {
             let mut insert =
                 QueryBuilder::<Any>::new("insert into batch (id, stream_id, seq, observed_ms, received_ms, metrics) ");
             insert.push_values(chunk, |mut row, (stream, seq, observed, received, metrics)| {
-                row.push_bind(self.next_batch)
+                row.push_bind(next_batch)
                     .push_bind(stream.0)
                     .push_bind(i64::try_from(*seq).unwrap_or(i64::MAX))
                     .push_bind(observed.as_ms())
                     .push_bind(received.as_ms())
-                    .push_bind(metrics.clone());
-                self.next_batch += 1;
+                    .push_bind(metrics.cloned());
+                next_batch += 1;
             });
             insert.build().execute(&mut *transaction).await.context("store batches")?;
         }
@@ -432,13 +469,12 @@ impl BulkWriter {
             });
             insert.build().execute(&mut *transaction).await.context("store reports")?;
         }
-        self.next_report = next_report;
         for (stream, gap, at) in gaps {
             sqlx::query(
                 "insert into gap (id, stream_id, first_seq, last_seq, from_ms, to_ms, recorded_ms)
                  values ($1, $2, $3, $4, $5, $6, $7)",
             )
-            .bind(self.next_gap)
+            .bind(next_gap)
             .bind(stream.0)
             .bind(i64::try_from(gap.first_seq).unwrap_or(i64::MAX))
             .bind(i64::try_from(gap.last_seq).unwrap_or(i64::MAX))
@@ -448,9 +484,9 @@ impl BulkWriter {
             .execute(&mut *transaction)
             .await
             .context("store a gap")?;
-            self.next_gap += 1;
+            next_gap += 1;
         }
-        for (stream, head) in &heads {
+        for (stream, head) in heads.iter().filter(|(_, head)| head.received > 0) {
             let (metrics, at) = head.metrics.clone().unzip();
             sqlx::query(
                 "update stream set last_seq = $2, received = received + $3, lost = lost + $4,
@@ -469,13 +505,137 @@ impl BulkWriter {
         }
         transaction.commit().await.context("commit telemetry")?;
 
-        for head in heads.into_values() {
-            head.committed.send_replace(head.seq);
+        (self.next_batch, self.next_report, self.next_gap) = (next_batch, next_report, next_gap);
+        for (stream, head) in heads {
+            self.last.insert(stream, head.seq);
+            for session in head.tell {
+                session.send_if_modified(|told| {
+                    let news = *told != NOT_COMMITTED && *told != head.seq;
+                    if news {
+                        *told = head.seq;
+                    }
+                    news
+                });
+            }
+            for session in head.broken {
+                session.send_replace(NOT_COMMITTED);
+            }
         }
-        for told in done {
-            // The connection may be gone; the push is committed all the same.
-            let _gone = told.send(());
+        for item in items {
+            if let Bulk::Push { done, .. } = item {
+                done.notify_one();
+            }
         }
         Ok(reports)
+    }
+}
+
+/// What one stream becomes in a commit, and who is told.
+#[derive(Default)]
+struct Head<'a> {
+    seq: u64,
+    received: i64,
+    lost: u64,
+    metrics: Option<(String, i64)>,
+    tell: Vec<&'a Arc<watch::Sender<u64>>>,
+    broken: Vec<&'a Arc<watch::Sender<u64>>>,
+}
+
+async fn last_seq(connection: &mut AnyConnection, stream: StreamKey) -> Result<u64> {
+    let (seq,): (i64,) = sqlx::query_as("select last_seq from stream where id = $1")
+        .bind(stream.0)
+        .fetch_one(connection)
+        .await
+        .context("read the stream")?;
+    Ok(u64::try_from(seq).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use farol_protocol::{Status, registry::Registry};
+
+    use super::*;
+
+    async fn store() -> (tempfile::TempDir, Store, HostKey) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&folder.path().join("data")).await.expect("a store");
+        let registry = Registry::parse("version: 1\nhosts: [{name: a}]\n", &|_| None).expect("valid");
+        store.sync_hosts(&registry, Timestamp::now()).await.expect("a host");
+        let host = store.host("a").await.expect("a host").key;
+        (folder, store, host)
+    }
+
+    fn report() -> Report {
+        Report {
+            check: "c".parse().expect("valid"),
+            status: Status::Ok,
+            value: None,
+            unit: None,
+            text: String::new(),
+            observed_at: Timestamp::now(),
+            cause: None,
+        }
+    }
+
+    fn batch(host: HostKey, stream: StreamKey, seq: u64, told: &Arc<watch::Sender<u64>>) -> Bulk {
+        let now = Timestamp::now();
+        Bulk::Batch(BatchWrite {
+            host,
+            stream,
+            seq,
+            lost: 0,
+            observed_at: now,
+            received_at: now,
+            metrics: None,
+            reports: vec![report()],
+            gaps: Vec::new(),
+            committed: Arc::clone(told),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_two_connections_left_in_the_queue_is_stored_once_and_a_hole_ends_its_session() {
+        let (_folder, store, host) = store().await;
+        let (stream, committed) = store.stream(host, StreamId::new()).await.expect("a stream");
+        assert_eq!(committed, 0);
+        let (sender, _reports) = mpsc::channel(8);
+        let mut writer = store.bulk_writer(sender).await.expect("a writer");
+        let (old, new) = (Arc::new(watch::Sender::new(0)), Arc::new(watch::Sender::new(0)));
+        let queue = [1, 2, 3].map(|seq| batch(host, stream, seq, &old));
+        let again = [1, 2, 3, 4].map(|seq| batch(host, stream, seq, &new));
+        assert_eq!(writer.commit(&queue).await.expect("committed").len(), 3);
+        assert_eq!(writer.commit(&again).await.expect("committed").len(), 1, "a repeat was stored again");
+        assert_eq!((*old.borrow(), *new.borrow()), (3, 4));
+
+        let broken = Arc::new(watch::Sender::new(4));
+        writer.commit(&[batch(host, stream, 9, &broken)]).await.expect("committed");
+        assert_eq!(*broken.borrow(), NOT_COMMITTED);
+        let telemetry = store.telemetry_of(host).await.expect("readable");
+        assert_eq!((telemetry.received, telemetry.lost), (4, 0));
+    }
+
+    #[tokio::test]
+    async fn new_reports_are_news_to_the_correlator_even_after_the_telemetry_was_emptied() {
+        let (_folder, store, host) = store().await;
+        store.save_correlator(700, &[]).await.expect("saved");
+        let (sender, _reports) = mpsc::channel(8);
+        let mut writer = store.bulk_writer(sender).await.expect("a writer");
+        let own = Bulk::Own { host, reports: vec![report()], at: Timestamp::now() };
+        assert_eq!(writer.commit(&[own]).await.expect("committed")[0].id, 701);
+    }
+
+    #[tokio::test]
+    async fn retention_removes_what_is_old_and_keeps_what_may_be_replayed() {
+        let (_folder, store, host) = store().await;
+        let (sender, _reports) = mpsc::channel(8);
+        let mut writer = store.bulk_writer(sender).await.expect("a writer");
+        let old = Timestamp::from_ms(1_000);
+        for at in [old, old, Timestamp::now()] {
+            writer.commit(&[Bulk::Own { host, reports: vec![report()], at }]).await.expect("committed");
+        }
+        assert_eq!(store.prune_telemetry(Timestamp::from_ms(2_000), 1).await.expect("pruned"), 1);
+        let kept: Vec<i64> =
+            store.reports_after(0, 10).await.expect("readable").into_iter().map(|report| report.id).collect();
+        assert_eq!(kept, [2, 3]);
     }
 }

@@ -202,6 +202,7 @@ async fn apply(connection: &mut AnyConnection, change: &Change, now: Timestamp) 
             .execute(&mut *connection)
             .await
             .context("close the thread")?;
+        actions::withdraw_proposals(connection, &row.id, now).await?;
     }
     if let Some(mail) = &change.mail {
         outbox::insert(connection, mail, now).await?;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::{AnyConnection, FromRow};
 
 use super::{
-    Cursor, Page, Store,
+    Cursor, Page, Store, audit,
     hosts::HostKey,
     inbox::{self, Note},
 };
@@ -197,6 +197,36 @@ impl Store {
         inbox::say(&mut write, &row.thread_id, note, now).await?;
         write.commit().await?;
         Ok(true)
+    }
+
+    /// Acknowledges an open finding without the correlator.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn acknowledge_finding(&self, finding: &FindingRow, note: &Note, now: Timestamp) -> Result<()> {
+        let mut write = self.state().write().await?;
+        let changed = sqlx::query(
+            "update finding set state = 'acknowledged', acknowledged_ms = $2, acknowledged_by = $3, updated_ms = $2
+             where id = $1 and state = 'open'",
+        )
+        .bind(&finding.id)
+        .bind(now.as_ms())
+        .bind(&note.author)
+        .execute(&mut *write)
+        .await
+        .context("acknowledge the finding")?;
+        if changed.rows_affected() > 0 {
+            inbox::say(&mut write, &finding.thread_id, note, now).await?;
+            let entry = audit::NewEntry {
+                at: now,
+                actor: &note.author,
+                verb: "finding.acknowledged",
+                object: ("finding", &finding.id),
+                detail: &finding.fingerprint,
+            };
+            audit::insert(&mut write, entry).await?;
+        }
+        write.commit().await
     }
 
     /// Unresolved findings by severity, for `/metrics` and health.

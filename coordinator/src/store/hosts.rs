@@ -126,8 +126,7 @@ impl TryFrom<Raw> for HostRow {
 /// Enrolment tokens start with this.
 const TOKEN_PREFIX: &str = "farol-enrol";
 
-/// A token for one enrolment, shown once.
-#[derive(Debug)]
+/// A token for one enrolment, shown once. Not `Debug`: it is a secret.
 pub struct NewEnrolment {
     /// The secret.
     pub token: String,
@@ -357,13 +356,21 @@ impl Store {
         Ok(rows.into_iter().map(|(key, name)| (HostKey(key), name)).collect())
     }
 
-    /// Saves what a host says of itself. Answers the journal it had before.
+    /// Where a host's action journal stood when it was last heard of.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn said_hello(&self, host: HostKey, hello: &Hello, now: Timestamp) -> Result<Option<JournalHead>> {
+    pub async fn journal_of(&self, host: HostKey) -> Result<Option<JournalHead>> {
+        let mut connection = self.state().read().acquire().await.context("read the host's journal")?;
+        journal(&mut connection, host).await
+    }
+
+    /// Saves what a host says of itself.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn said_hello(&self, host: HostKey, hello: &Hello, now: Timestamp) -> Result<()> {
         let mut write = self.state().write().await?;
-        let before = journal(&mut write, host).await?;
         sqlx::query(
             "update host set agent_version = $2, capabilities = $3, max_unsigned_class = $4, effects_allowed = $5,
                  protocol = $6, journal_id = $7, journal_seq = $8, last_seen_ms = $9
@@ -381,8 +388,7 @@ impl Store {
         .execute(&mut *write)
         .await
         .context("save the hello")?;
-        write.commit().await?;
-        Ok(before)
+        write.commit().await
     }
 
     /// Saves what a peer without a protocol version says of itself.
@@ -399,7 +405,7 @@ impl Store {
         let mut write = self.state().write().await?;
         sqlx::query(
             "update host set agent_version = $2, capabilities = $3, max_unsigned_class = null, effects_allowed = 1,
-                 protocol = 0, journal_id = null, journal_seq = null, last_seen_ms = $4
+                 protocol = 0, last_seen_ms = $4
              where host_key = $1",
         )
         .bind(host.0)

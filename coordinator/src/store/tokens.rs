@@ -11,8 +11,7 @@ use crate::{
     roster::Role,
 };
 
-/// A token as it is shown once.
-#[derive(Debug)]
+/// A token as it is shown once. Not `Debug`: it is a secret.
 pub struct NewToken {
     /// The secret.
     pub token: String,

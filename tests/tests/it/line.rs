@@ -322,3 +322,20 @@ async fn every_log_line_of_a_connection_is_json_with_its_ids_and_no_output() {
         assert!(!text.contains("farol_") || !text.contains("farol-enrol_"), "a token is in a log: {text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_is_withdrawn_when_its_finding_resolves_without_it() {
+    let files = tempfile::tempdir().unwrap();
+    let (switch, count) = (files.path().join("up"), files.path().join("count"));
+    let url = format!("http://{}/health", portal(&switch).await);
+    let site = Site::start(&registry_with_portal(&url), &[]).await.unwrap();
+    let _agent = site.agent("vm112", Some(&policy(&switch, &count))).await.unwrap();
+    let finding = site.wait_finding("a finding", |f| f["scenario"] == "wizard.portal").await.unwrap();
+    wait_message(site.api(), &finding, "proposal").await;
+    let proposed = site.api().items("/api/v1/actions?state=proposed").await.unwrap();
+    let id = proposed[0]["action_id"].as_str().unwrap();
+    std::fs::write(&switch, "").unwrap();
+    site.wait_finding("the finding to resolve", |f| f["state"] == "resolved").await.unwrap();
+    site.wait_action(id, &["cancelled"]).await.unwrap();
+    assert_eq!(crate::support::count("restarted", &count), 0);
+}
