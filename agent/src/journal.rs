@@ -18,7 +18,7 @@ use farol_protocol::{
 use serde::Serialize;
 use sqlx::{
     Connection as _, Row as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteQueryResult, SqliteRow, SqliteSynchronous},
 };
 use tokio::sync::Mutex;
 
@@ -227,7 +227,9 @@ impl Journal {
         result: Option<&ActionResult>,
     ) -> Result<JournalHead, sqlx::Error> {
         let mut inner = self.inner.lock().await;
-        let seq: Option<i64> = sqlx::query_scalar(
+        // All rows, not the first one: only the end of the statement is its commit,
+        // and a full disk says so there.
+        let seq: Vec<i64> = sqlx::query_scalar(
             "insert into entry (action_id, plan_hash, kind, state, started_ms, expires_ms, result)
              values (?, ?, ?, ?, ?, ?, ?)
              on conflict (action_id) do update
@@ -247,9 +249,9 @@ impl Journal {
                 .map(|result| serde_json::to_string(result).map_err(|error| sqlx::Error::Encode(error.into())))
                 .transpose()?,
         )
-        .fetch_optional(&mut inner.connection)
+        .fetch_all(&mut inner.connection)
         .await?;
-        match seq {
+        match seq.first() {
             Some(seq) => inner.seq = inner.seq.max(seq.unsigned_abs()),
             // An effect must never begin on an entry that is not its own.
             None if result.is_none() => return Err(sqlx::Error::RowNotFound),
@@ -274,7 +276,7 @@ impl Journal {
         .bind(action_id.to_string())
         .execute(&mut inner.connection)
         .await
-        .map(|_| ())
+        .and_then(|done| one_row(&done))
         .map_err(|source| self.failed("write", source))
     }
 
@@ -298,7 +300,7 @@ impl Journal {
                 .bind(action_id.to_string())
                 .execute(&mut inner.connection)
                 .await
-                .map(|_| ()),
+                .and_then(|done| one_row(&done)),
             Err(error) => Err(error),
         };
         written.map(|()| result).map_err(|source| self.failed("write", source))
@@ -310,18 +312,18 @@ impl Journal {
     /// It could not be committed.
     pub async fn bury(&self, action_id: ActionId, now: Timestamp) -> Result<(), Error> {
         let mut inner = self.inner.lock().await;
-        let seq: Result<Option<i64>, _> = sqlx::query_scalar(
+        let seq: Result<Vec<i64>, _> = sqlx::query_scalar(
             "insert into entry (action_id, plan_hash, kind, state, started_ms, expires_ms, acked)
              values (?, '', '', 'tombstone', ?, ?, 1) on conflict (action_id) do nothing returning seq",
         )
         .bind(action_id.to_string())
         .bind(now.as_ms())
         .bind(now.plus(MAX_PLAN_LIFE).as_ms())
-        .fetch_optional(&mut inner.connection)
+        .fetch_all(&mut inner.connection)
         .await;
         match seq {
             Ok(seq) => {
-                inner.seq = inner.seq.max(seq.unwrap_or(0).unsigned_abs());
+                inner.seq = inner.seq.max(seq.first().copied().unwrap_or(0).unsigned_abs());
                 Ok(())
             }
             Err(source) => Err(self.failed("write", source)),
@@ -489,6 +491,11 @@ fn line(row: &SqliteRow) -> Result<Line, sqlx::Error> {
 
 fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
+}
+
+/// An update of an entry that is not there has kept nothing.
+fn one_row(done: &SqliteQueryResult) -> Result<(), sqlx::Error> {
+    if done.rows_affected() == 0 { Err(sqlx::Error::RowNotFound) } else { Ok(()) }
 }
 
 #[cfg(test)]

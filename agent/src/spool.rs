@@ -216,24 +216,32 @@ impl Spool {
         self.acked = self.acked.max(seq.min(self.last_seq()));
     }
 
-    /// Takes the coordinator's word at hello: numbers continue above `committed`.
+    /// Takes the coordinator's word at hello. Answers whether the stream of
+    /// that hello can go on: where more is committed than this file ever
+    /// numbered, it went backward, as with a restored snapshot, and what it
+    /// holds now is not what was committed under its numbers. Then a new stream
+    /// begins with all of it, and the connection must say hello again.
     ///
     /// # Errors
-    /// The raised number could not be kept.
-    pub async fn resume(&mut self, committed: u64) -> Result<(), Error> {
-        self.acked = committed;
+    /// The new stream could not be kept; nothing was let go.
+    pub async fn resume(&mut self, committed: u64) -> Result<bool, Error> {
         if self.next_seq > committed {
-            return Ok(());
+            self.acked = committed;
+            return Ok(true);
         }
-        // Only after the file went backward, as with a restored snapshot.
-        self.next_seq = committed + 1;
-        let raised = match self.connected().await {
-            Ok(connection) => {
-                sqlx::query("update stream set floor = ?").bind(int(committed)).execute(connection).await.map(|_| ())
-            }
+        let restarted = match self.connected().await {
+            Ok(connection) => restart(connection).await,
             Err(error) => Err(error),
         };
-        raised.map_err(|source| self.failed("write", source))
+        match restarted {
+            Ok(state) => {
+                (self.stream, self.next_seq, self.bytes, self.gaps) =
+                    (state.stream, state.next_seq, state.bytes, state.gaps);
+                self.acked = 0;
+                Ok(false)
+            }
+            Err(source) => Err(self.failed("write", source)),
+        }
     }
 
     /// The next batches above `seq`, oldest first.
@@ -358,6 +366,25 @@ struct State {
     next_seq: u64,
     bytes: u64,
     gaps: Vec<Gap>,
+}
+
+/// Numbers what the file holds from 1 in a new stream.
+async fn restart(connection: &mut SqliteConnection) -> Result<State, sqlx::Error> {
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let first: Option<i64> = sqlx::query_scalar(
+        "select min(first) from (select min(seq) as first from batch union all select min(first_seq) from gap)",
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let before = first.unwrap_or(1) - 1;
+    sqlx::query("update batch set seq = seq - ?").bind(before).execute(&mut *tx).await?;
+    sqlx::query("update gap set first_seq = first_seq - ?1, last_seq = last_seq - ?1")
+        .bind(before)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query("update stream set id = ?, floor = 0").bind(StreamId::new().to_string()).execute(&mut *tx).await?;
+    tx.commit().await?;
+    load(connection).await
 }
 
 async fn load(connection: &mut SqliteConnection) -> Result<State, sqlx::Error> {
@@ -543,18 +570,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hello_trims_what_is_committed_and_raises_the_number_for_good() {
+    async fn hello_trims_what_is_committed() {
         let folder = Folder::new();
         let mut spool = folder.open(1 << 20).await;
         push(&mut spool, 1).await;
         push(&mut spool, 2).await;
-        spool.resume(1).await.expect("kept");
+        assert!(spool.resume(1).await.expect("kept"));
         assert_eq!(pending(&mut spool).await, [2]);
+    }
 
-        spool.resume(40).await.expect("kept");
+    #[tokio::test]
+    async fn a_spool_that_went_backward_sends_what_it_holds_in_a_new_stream() {
+        let folder = Folder::new();
+        let mut spool = folder.open(1 << 20).await;
+        for second in 1..=5 {
+            push(&mut spool, second).await;
+        }
+        spool.ack(3);
+        push(&mut spool, 6).await;
+        let before = spool.stream();
+        assert!(!spool.resume(40).await.expect("kept"), "the old numbers went on");
+        assert_ne!(spool.stream(), before);
+        assert_eq!(pending(&mut spool).await, [1, 2, 3], "4, 5 and 6 under their new numbers");
+
+        let stream = spool.stream();
         drop(spool);
         let mut spool = folder.open(1 << 20).await;
-        assert_eq!(push(&mut spool, 3).await, 41);
+        assert_eq!(spool.stream(), stream);
+        assert_eq!(push(&mut spool, 7).await, 4);
+        assert!(spool.resume(0).await.expect("kept"));
     }
 
     #[tokio::test]

@@ -157,7 +157,7 @@ impl Config {
                 "FAROL_SOUTHBOUND_ADDR",
                 &text(flags.southbound_addr.as_ref(), "FAROL_SOUTHBOUND_ADDR", file.southbound_addr, "0.0.0.0:8192"),
             )?,
-            southbound_url: from("FAROL_SOUTHBOUND_URL", file.southbound_url),
+            southbound_url: from("FAROL_SOUTHBOUND_URL", file.southbound_url).map(websocket_url).transpose()?,
             registry: path(flags.registry.as_ref(), "FAROL_REGISTRY", file.registry, "/etc/farol/registry.yaml"),
             heartbeat: duration("FAROL_HEARTBEAT", &text(None, "FAROL_HEARTBEAT", file.heartbeat, "15s"))?,
             retention: duration("FAROL_RETENTION", &text(None, "FAROL_RETENTION", file.retention, "7d"))?,
@@ -198,6 +198,13 @@ impl Config {
 /// It cannot be read; the message names it.
 pub fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })
+}
+
+fn websocket_url(value: String) -> Result<String> {
+    if value.starts_with("wss://") && value.len() > "wss://".len() {
+        return Ok(value);
+    }
+    Err(Error::Config(format!("FAROL_SOUTHBOUND_URL is `{value}`, not an address such as wss://farol.lan:8192")))
 }
 
 fn address(name: &str, value: &str) -> Result<SocketAddr> {
@@ -249,6 +256,7 @@ mod tests {
         let says =
             |environment: &[(&str, &str)]| load(&Flags::default(), environment).expect_err("refused").to_string();
         assert!(says(&[("FAROL_HTTP_ADDR", "here")]).contains("FAROL_HTTP_ADDR"));
+        assert!(says(&[("FAROL_SOUTHBOUND_URL", "http://here")]).contains("wss://"));
         assert!(says(&[("FAROL_HEARTBEAT", "often")]).contains("FAROL_HEARTBEAT"));
         assert!(says(&[("AGENTIC_LLM_ENABLED", "perhaps")]).contains("AGENTIC_LLM_ENABLED"));
         assert!(says(&[("DESK_ROOT_NOTIFY_EMAIL", "root@example.org")]).contains("FAROL_SMTP_URL"));

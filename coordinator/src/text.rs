@@ -224,6 +224,11 @@ pub enum Message<'a> {
         /// The variable.
         variable: &'a str,
     },
+    /// A check has said nothing for too long.
+    NoDataSince {
+        /// Its last word.
+        at: Timestamp,
+    },
     /// Subject of a mail about a finding; without the severity, which changes, so that mails stay one conversation.
     MailSubject {
         /// Host.
@@ -378,6 +383,10 @@ impl Message<'_> {
                     "Expired at {at} without a decision: {what} on {host} (action {id}). Nothing ran.",
                 )
             }
+            Self::NoDataSince { at } => {
+                let at = clock(at, language);
+                say!(language, "sem dados desde {at}", "no data since {at}")
+            }
             Self::NotConfigured { scenario, variable } => say!(
                 language,
                 "O cenário {scenario} não está configurado: variável {variable} não definida.",
@@ -494,6 +503,7 @@ mod tests {
             (Message::ActionSent { id, what, host }, vec![id, what, host]),
             (Message::ActionAccepted { id, what, host }, vec![id, what, host]),
             (Message::ActionExpired { id, what, host, at }, vec![id, what, host]),
+            (Message::NoDataSince { at }, vec!["20"]),
             (Message::NotConfigured { scenario: "funnel", variable: "TICKETS_DB" }, vec!["funnel", "TICKETS_DB"]),
             (Message::MailSubject { host, title }, vec!["[Farol]", host, title]),
             (
@@ -555,12 +565,13 @@ mod tests {
             Message::MailSubject { .. } => 16,
             Message::MailBody { .. } => 17,
             Message::CopilotHelp => 18,
+            Message::NoDataSince { .. } => 19,
         }
     }
 
     #[test]
     fn every_message_says_all_its_values_in_both_languages() {
-        let mut seen = [false; 19];
+        let mut seen = [false; 20];
         for (message, values) in messages() {
             seen[number_of(&message)] = true;
             let (pt, en) = (message.in_words(Language::PtBr), message.in_words(Language::En));

@@ -169,8 +169,16 @@ impl Agent {
         tracing::info!(committed_seq, clock_offset_ms = self.offset_ms(), "connected");
         self.note("connected", Some(session_id), None);
         self.max_payload = max_payload;
-        if let Err(error) = self.spool.resume(committed_seq).await {
-            tracing::error!("{}", error.sentence());
+        match self.spool.resume(committed_seq).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let why = "the spool went backward, as with a restored snapshot; it goes on in a new stream";
+                return self.disconnect(why, false);
+            }
+            Err(error) => {
+                tracing::error!("{}", error.sentence());
+                return self.disconnect("the spool could not be read", false);
+            }
         }
         match self.journal.unacknowledged().await {
             Ok(results) => {

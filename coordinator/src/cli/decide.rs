@@ -25,8 +25,15 @@ pub(super) async fn approve(to: &Connection, id: ActionId, comment: &str, yes: b
     if !to.json {
         output::line(&summary(&action)?)?;
     }
-    if !yes && io::stdin().is_terminal() && !confirmed()? {
-        return Err(Error::Refused("not approved".to_owned()));
+    if !yes {
+        if !io::stdin().is_terminal() {
+            return Err(Error::Refused(
+                "there is no terminal to ask on; give --yes to approve what is shown".to_owned(),
+            ));
+        }
+        if !confirmed()? {
+            return Err(Error::Refused("not approved".to_owned()));
+        }
     }
     let body = json!({"plan_hash": hash.as_str(), "comment": comment});
     let (status, answer) = client.post(&["actions", &id, "approve"], &body).await?;
@@ -36,7 +43,7 @@ pub(super) async fn approve(to: &Connection, id: ActionId, comment: &str, yes: b
     output::line(if status == 202 {
         "Your approval is kept; another person must approve too."
     } else {
-        "Approved: the action is on its way to its host."
+        "Approved: the action leaves as soon as its host is connected."
     })
 }
 

@@ -131,7 +131,8 @@ pub(super) async fn finished(connection: &mut Connection, result: ActionResult) 
 async fn finish(connection: &Connection, result: &ActionResult) -> Result<()> {
     let row = own(connection, result.action_id).await?;
     let app = &connection.app;
-    if matches!(result.reason, Some(ReasonCode::Busy | ReasonCode::JournalFailed)) {
+    let not_now = matches!(result.reason, Some(ReasonCode::Busy | ReasonCode::JournalFailed));
+    if result.state == FinalState::Refused && not_now {
         // The host did not look at it, or could not write that it did: it had
         // no effect, and waits in the queue until its expiry.
         tracing::info!(action_id = %row.id, reason = ?result.reason, "the host cannot take the order now, it waits");

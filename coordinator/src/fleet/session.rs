@@ -48,7 +48,7 @@ use crate::{
 /// The hello must come within this.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// Orders and answers that may wait for the socket.
-const OUTGOING: usize = 16;
+const OUTGOING: usize = 8;
 /// Below this a difference of clocks is the network's, not a skew.
 const SKEW_FLOOR_MS: i64 = 1_000;
 const SKEW_SAMPLES: usize = 8;
@@ -81,7 +81,7 @@ pub(super) async fn run(app: App, host: HostKey, identity: PeerIdentity, upgrade
     let span = tracing::info_span!("session", agent_id = identity.host_id, session_id = %session);
     let served = async {
         let Some(socket) = Socket::new(upgraded).await else { return };
-        match app.store.host_by_key(host).await {
+        match Box::pin(app.store.host_by_key(host)).await {
             Ok(row) => begin(app, row, session, identity.key_sha256, socket, stop).await,
             Err(error) => {
                 tracing::error!("a connection could not begin: {error}");
@@ -151,7 +151,7 @@ async fn begin(
         }
         First::Legacy(hello) => {
             let join = || app.fleet.join(host.key, session, key_sha256, peer, sender, cut);
-            legacy::serve(connection, hello, join, &joined).await
+            Box::pin(legacy::serve(connection, hello, join, &joined)).await
         }
     };
     drop(joined);
@@ -250,7 +250,7 @@ struct Stream {
 
 impl Connection {
     async fn serve(mut self, hello: Hello, join: impl FnOnce(), joined: &Joined) -> (End, Socket) {
-        let mut stream = match self.answer_hello(&hello).await {
+        let mut stream = match Box::pin(self.answer_hello(&hello)).await {
             Ok(Some(stream)) => stream,
             Ok(None) => return (End::Gone, self.socket),
             Err(error) => {
@@ -414,8 +414,9 @@ impl Connection {
         };
         match frame {
             FromAgent::TelemetryPush(push) => self.push(stream, push).await,
-            FromAgent::ActionAccepted(accepted) => results::accepted(self, &accepted).await,
-            FromAgent::ActionResult(result) => results::finished(self, *result).await,
+            // Boxed: rare, and their futures would stay resident for every connection.
+            FromAgent::ActionAccepted(accepted) => Box::pin(results::accepted(self, &accepted)).await,
+            FromAgent::ActionResult(result) => Box::pin(results::finished(self, *result)).await,
             FromAgent::Heartbeat(heartbeat) => {
                 self.set_skew(heartbeat.timestamp, Timestamp::now());
                 None
@@ -423,7 +424,7 @@ impl Connection {
             FromAgent::Error(error) => {
                 tracing::warn!(code = ?error.code, action_id = error.action_id.map(|id| id.to_string()),
                     "the agent did not take a frame: {}", error.message);
-                results::not_taken(self, &error).await
+                Box::pin(results::not_taken(self, &error)).await
             }
             FromAgent::Hello(_) => {
                 let again = error(ErrorCode::Unexpected, "the connection has said hello already".to_owned());

@@ -62,9 +62,10 @@ impl Checks {
 #[utoipa::path(get, path = "/api/v1/agents/health", tag = "agents", operation_id = "health", security(()),
     responses((status = 200, body = Health)))]
 pub(super) async fn health(State(app): State<App>) -> Json<Health> {
+    let (state_fails, telemetry_fails) = app.store.failing();
     let checks = Checks {
-        store: answers(app.store.finding_counts().await.map(drop)),
-        telemetry: answers(app.store.recent_reports(None, 1).await.map(drop)),
+        store: answers(app.store.finding_counts().await.map(drop), state_fails),
+        telemetry: answers(app.store.recent_reports(None, 1).await.map(drop), telemetry_fails),
         registry: if app.registry.scenarios.is_empty() { "no scenario is configured" } else { OK }.to_owned(),
         agents: agents(&app).await,
         mail: mail(&app).await,
@@ -83,8 +84,9 @@ pub(super) async fn metrics(
     Ok(([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], text))
 }
 
-fn answers(read: Result<()>) -> String {
+fn answers(read: Result<()>, writes_fail: bool) -> String {
     match read {
+        Ok(()) if writes_fail => "cannot be written; look at the log and at the free space".to_owned(),
         Ok(()) => OK.to_owned(),
         Err(error) => {
             tracing::warn!("the health check cannot read the store: {error}");

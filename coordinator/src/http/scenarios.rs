@@ -147,6 +147,11 @@ fn one(app: &Shared, scenario: &Scenario, check: &Check, host: Option<&String>, 
         view.unit = report.unit;
         view.text = report.text;
         view.observed_at = Some(report.observed_at);
+        if is_stale(check, report.observed_at, Timestamp::now()) {
+            // Nothing is healthy because nobody looked.
+            view.status = Status::Unknown.as_str();
+            view.text = Message::NoDataSince { at: report.observed_at }.in_words(app.language());
+        }
     }
     if let Target::Missing { variable, .. } = &check.target {
         // Whatever an older configuration measured, it is not measured now.
@@ -157,6 +162,16 @@ fn one(app: &Shared, scenario: &Scenario, check: &Check, host: Option<&String>, 
         view.missing = Some(variable.clone());
     }
     view
+}
+
+/// Whether a check has missed three of its times, with a minute for the way.
+fn is_stale(check: &Check, observed_at: Timestamp, now: Timestamp) -> bool {
+    let every_ms = match &check.target {
+        Target::Ready(spec) => spec.every_ms,
+        Target::Missing { every_ms, .. } => *every_ms,
+    };
+    let patience = i64::try_from(every_ms).unwrap_or(i64::MAX).saturating_mul(3).saturating_add(60_000);
+    now.since(observed_at) > patience
 }
 
 /// Not knowing is worse than a warning: partial coverage never looks calm.

@@ -2,7 +2,7 @@
 //! is committed is acknowledged or passed on.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -347,7 +347,9 @@ impl BulkWriter {
                 return;
             }
             let reports = loop {
-                match self.commit(&items).await {
+                let committed = self.commit(&items).await;
+                self.db.failing.store(committed.is_err(), Ordering::Relaxed);
+                match committed {
                     Ok(reports) => break reports,
                     Err(error) if drain.is_cancelled() => {
                         tracing::error!(items = items.len(), "telemetry was not committed, agents keep it: {error}");
@@ -356,6 +358,12 @@ impl BulkWriter {
                     Err(error) => {
                         tracing::error!(items = items.len(), "telemetry was not committed, trying again: {error}");
                         tokio::time::sleep(RETRY).await;
+                        // What a failure such as a full disk leaves of a
+                        // connection is not ours to know.
+                        match self.db.own_connection().await {
+                            Ok(connection) => self.connection = connection,
+                            Err(error) => tracing::error!("{error}"),
+                        }
                     }
                 }
             };
@@ -388,14 +396,16 @@ impl BulkWriter {
         for item in items {
             match item {
                 Bulk::Batch(batch) => {
-                    if !heads.contains_key(&batch.stream) {
-                        let last = match self.last.get(&batch.stream) {
-                            Some(last) => *last,
-                            None => last_seq(&mut transaction, batch.stream).await?,
-                        };
-                        heads.insert(batch.stream, Head { seq: last, ..Head::default() });
-                    }
-                    let Some(head) = heads.get_mut(&batch.stream) else { continue };
+                    let head = match heads.entry(batch.stream) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(place) => {
+                            let seq = match self.last.get(&batch.stream) {
+                                Some(last) => *last,
+                                None => last_seq(&mut transaction, batch.stream).await?,
+                            };
+                            place.insert(Head { seq, ..Head::default() })
+                        }
+                    };
                     head.tell.push(&batch.committed);
                     // A connection that was replaced may have left batches in
                     // the queue that the next one sends again.

@@ -20,16 +20,17 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use farol_protocol::Timestamp;
 use sqlx::{
-    Any, AnyConnection, AnyPool, Connection as _, Executor as _, Transaction,
+    Any, AnyConnection, AnyPool, Connection as _, Executor as _,
     any::{AnyPoolOptions, install_default_drivers},
     migrate::Migrator,
+    pool::PoolConnection,
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -53,11 +54,18 @@ pub struct Db {
     pool: AnyPool,
     writer: Mutex<()>,
     commits: AtomicU64,
+    /// Whether the one open write has not committed yet.
+    open_write: AtomicBool,
+    failing: AtomicBool,
 }
 
 /// A transaction that changes state; commit it with [`Write::commit`].
+///
+/// Not the transaction type of the library: after a failure such as a full
+/// disk SQLite has ended the transaction by itself, and the library goes on to
+/// count it. Here a connection that did not commit is closed.
 pub struct Write<'a> {
-    transaction: Transaction<'static, Any>,
+    connection: PoolConnection<Any>,
     db: &'a Db,
     _writer: MutexGuard<'a, ()>,
 }
@@ -66,13 +74,21 @@ impl std::ops::Deref for Write<'_> {
     type Target = AnyConnection;
 
     fn deref(&self) -> &AnyConnection {
-        &self.transaction
+        &self.connection
     }
 }
 
 impl std::ops::DerefMut for Write<'_> {
     fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.transaction
+        &mut self.connection
+    }
+}
+
+impl Drop for Write<'_> {
+    fn drop(&mut self) {
+        if self.db.open_write.swap(false, Ordering::Relaxed) {
+            self.connection.close_on_drop();
+        }
     }
 }
 
@@ -81,8 +97,11 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The store failed; nothing was changed.
-    pub async fn commit(self) -> Result<()> {
-        self.transaction.commit().await.context("commit a change")?;
+    pub async fn commit(mut self) -> Result<()> {
+        let committed = self.connection.execute("commit").await;
+        self.db.failing.store(committed.is_err(), Ordering::Relaxed);
+        committed.context("commit a change")?;
+        self.db.open_write.store(false, Ordering::Relaxed);
         self.db.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -95,7 +114,7 @@ const PRAGMAS: &str = "pragma busy_timeout = 10000; pragma journal_mode = wal; p
      pragma journal_size_limit = 67108864";
 
 impl Db {
-    async fn open(path: &Path, connections: u32) -> Result<Self> {
+    async fn open(path: &Path, connections: u32, page_size: &'static str) -> Result<Self> {
         install_default_drivers();
         let text = path.to_str().filter(|text| !text.contains(['?', '#', '%'])).ok_or_else(|| {
             Error::Config(format!("the path {} cannot hold a database; use one without ?, # and %", path.display()))
@@ -104,6 +123,7 @@ impl Db {
         // The first connection turns the file to write-ahead logging, which two
         // at once would quarrel over.
         let mut first = AnyConnection::connect(&url).await.context("open the database")?;
+        first.execute(page_size).await.context("configure the database")?;
         first.execute(PRAGMAS).await.context("configure the database")?;
         first.close().await.context("configure the database")?;
         let pool = AnyPoolOptions::new()
@@ -122,7 +142,15 @@ impl Db {
             .await
             .context("open the database")?;
         let log = PathBuf::from(format!("{text}-wal"));
-        Ok(Self { url, log, pool, writer: Mutex::new(()), commits: AtomicU64::new(0) })
+        Ok(Self {
+            url,
+            log,
+            pool,
+            writer: Mutex::new(()),
+            commits: AtomicU64::new(0),
+            open_write: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+        })
     }
 
     /// A pool for reading.
@@ -136,8 +164,19 @@ impl Db {
     /// Another process kept the database locked for ten seconds, or it failed.
     pub async fn write(&self) -> Result<Write<'_>> {
         let writer = self.writer.lock().await;
-        let transaction = self.pool.begin_with("begin immediate").await.context("begin a change")?;
-        Ok(Write { transaction, db: self, _writer: writer })
+        let mut connection = self.pool.acquire().await.context("begin a change")?;
+        if let Err(error) = connection.execute("begin immediate").await {
+            connection.close_on_drop();
+            self.failing.store(true, Ordering::Relaxed);
+            return Err(error).context("begin a change");
+        }
+        self.open_write.store(true, Ordering::Relaxed);
+        Ok(Write { connection, db: self, _writer: writer })
+    }
+
+    /// Whether the last write failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
     }
 
     /// A connection outside the pool, for a task that keeps it.
@@ -155,9 +194,10 @@ impl Store {
     /// A database cannot be opened, or is newer than this program.
     pub async fn open(folder: &Path) -> Result<Self> {
         farol_pki::files::private_dir(folder)?;
-        let state = Db::open(&folder.join("state.db"), 8).await?;
+        let state = Db::open(&folder.join("state.db"), 8, "pragma page_size = 4096").await?;
         STATE.run(&state.pool).await?;
-        let telemetry = Db::open(&folder.join("telemetry.db"), 4).await?;
+        // A batch touches three or four pages, and each is written whole.
+        let telemetry = Db::open(&folder.join("telemetry.db"), 4, "pragma page_size = 2048").await?;
         TELEMETRY.run(&telemetry.pool).await?;
         Ok(Self { state: Arc::new(state), telemetry: Arc::new(telemetry) })
     }
@@ -168,6 +208,12 @@ impl Store {
 
     pub(crate) fn telemetry(&self) -> &Db {
         &self.telemetry
+    }
+
+    /// Whether the last writes of state and of telemetry failed.
+    #[must_use]
+    pub fn failing(&self) -> (bool, bool) {
+        (self.state.is_failing(), self.telemetry.is_failing())
     }
 
     /// A remembered value.

@@ -121,6 +121,7 @@ async fn a_repeated_batch_is_stored_once_and_a_skipped_one_is_refused_unless_a_g
     peer.send(&push(5, &gap)).await.unwrap();
     assert_eq!(peer.expect("telemetry.ack").await.unwrap()["seq"], 5);
     let host = site.api().get("/api/v1/hosts/vm112").await.unwrap();
+    assert_eq!(host["checks"], json!([]), "a report about a check that was never assigned was taken");
     assert_eq!((host["received"].as_u64(), host["lost"].as_u64()), (Some(2), Some(3)), "{host}");
 }
 
@@ -134,4 +135,85 @@ async fn an_agent_that_says_nothing_is_cut_and_a_new_connection_replaces_the_old
     let close = new.closed().await.unwrap().expect("a close frame after two silent intervals");
     assert_eq!(u16::from(close.code), 1001);
     site.wait_host("vm112", "silent").await.unwrap();
+}
+
+/// An agent of protocol v1 that a test speaks for, with an order sent to it.
+async fn with_order(site: &Site, identity: &Identity) -> (Peer, String) {
+    let (mut peer, _) = said_hello(site, identity).await;
+    site.wait_host("vm112", "online").await.unwrap();
+    let id = site.api().propose_command("vm112", "/bin/true", &[]).await.unwrap();
+    site.api().approve(&id).await.unwrap();
+    assert_eq!(peer.expect("command.exec").await.unwrap()["action_id"], id.as_str());
+    (peer, id)
+}
+
+async fn plan_hash(site: &Site, id: &str) -> Value {
+    site.api().get(&format!("/api/v1/actions/{id}")).await.unwrap()["plan_hash"].clone()
+}
+
+fn result(id: &str, hash: &Value, state: &str, reason: Option<&str>) -> Value {
+    let mut frame = json!({"method": "action.result", "action_id": id, "plan_hash": hash, "state": state, "ended_at": now(),
+        "journal": {"id": "0198c7a2-5d3e-7c41-9a77-3f0c5d1e2b4b", "seq": 1}});
+    if let Some(reason) = reason {
+        frame["reason"] = json!(reason);
+    }
+    frame
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_the_host_cannot_take_now_comes_again_and_one_it_cannot_read_is_refused() {
+    let (site, identity) = site().await;
+    let (mut peer, id) = with_order(&site, &identity).await;
+    let hash = plan_hash(&site, &id).await;
+    peer.send(&result(&id, &hash, "refused", Some("busy"))).await.unwrap();
+    peer.expect("action.ack").await.unwrap();
+    let again = peer.expect("command.exec").await.unwrap();
+    assert_eq!(again["action_id"], id.as_str());
+    let complaint =
+        json!({"method": "error", "code": "invalid_frame", "message": "no such field here", "action_id": id});
+    peer.send(&complaint).await.unwrap();
+    let refused = site.wait_action(&id, &["refused"]).await.unwrap();
+    assert_eq!(refused["detail"], "no such field here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_went_backward_ends_what_was_sent_and_a_late_outcome_is_appended() {
+    let (site, identity) = site().await;
+    let (mut peer, id) = with_order(&site, &identity).await;
+    let hash = plan_hash(&site, &id).await;
+    let journal = json!({"id": "0198c7a2-5d3e-7c41-9a77-3f0c5d1e2b4b", "seq": 7});
+    peer.send(&json!({"method": "action.accepted", "action_id": id, "journal": journal})).await.unwrap();
+    site.wait_action(&id, &["accepted"]).await.unwrap();
+    drop(peer);
+
+    let (mut peer, _) = said_hello(&site, &identity).await;
+    let lost = site.wait_action(&id, &["interrupted"]).await.unwrap();
+    assert_eq!(lost["reason_code"], "journal_changed");
+    let mut late = result(&id, &hash, "done", None);
+    late["outcome"] = json!({"exit_code": 0, "stdout": "late", "stderr": "", "truncated": false, "duration_ms": 5});
+    peer.send(&late).await.unwrap();
+    peer.expect("action.ack").await.unwrap();
+    let action = site.api().get(&format!("/api/v1/actions/{id}")).await.unwrap();
+    assert_eq!((&action["state"], &action["outcome"]["stdout"]), (&json!("interrupted"), &json!("late")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_for_a_host_that_is_away_goes_out_before_its_order() {
+    let (site, identity) = site().await;
+    let (peer, id) = with_order(&site, &identity).await;
+    drop(peer);
+    site.wait_host("vm112", "silent").await.unwrap();
+    site.api().post(&format!("/api/v1/actions/{id}/cancel"), json!({"comment": "chega"})).await.unwrap();
+    let (mut peer, _) = said_hello(&site, &identity).await;
+    let mut methods = Vec::new();
+    while methods.len() < 2 {
+        let frame = peer.receive().await.unwrap();
+        if frame["action_id"] == id.as_str() {
+            methods.push(frame["method"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(methods, ["action.cancel", "command.exec"]);
+    let hash = plan_hash(&site, &id).await;
+    peer.send(&result(&id, &hash, "refused", Some("cancelled"))).await.unwrap();
+    site.wait_action(&id, &["cancelled"]).await.unwrap();
 }
