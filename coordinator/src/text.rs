@@ -584,7 +584,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen, [true; 19]);
+        assert_eq!(seen, [true; 20]);
     }
 
     #[test]
