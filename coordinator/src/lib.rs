@@ -125,8 +125,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     jobs::start(&app, &producers, &stop);
     producers.spawn(checks::run(app.clone(), stop.clone()));
     producers.spawn(fleet::serve(Southbound { app: app.clone(), authority, tls }, southbound, stop.clone()));
-    let served =
-        axum::serve(http, http::router(app.clone())).with_graceful_shutdown(stop.clone().cancelled_owned()).await;
+    http::serve(http, http::router(app.clone()), stop.clone()).await;
     stop.cancel();
     producers.close();
     producers.wait().await;
@@ -141,7 +140,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     }
     app.store.close().await;
     tracing::info!("the coordinator has stopped");
-    served.map_err(|source| Error::Listen { address: addresses.http.to_string(), source })
+    Ok(())
 }
 
 /// One coordinator a folder: two would number the same reports.

@@ -31,6 +31,9 @@ enum Task {
         /// A few minutes instead of half an hour; the figures are rougher
         #[arg(long)]
         quick: bool,
+        /// One part: throughput, orders, latency, idle or footprint
+        #[arg(long, value_name = "PART")]
+        only: Option<bench::Part>,
     },
     /// Used by the benchmark: the measurement itself, in an optimised build
     #[command(hide = true)]
@@ -38,6 +41,9 @@ enum Task {
         /// See `bench`
         #[arg(long)]
         quick: bool,
+        /// See `bench`
+        #[arg(long)]
+        only: Option<bench::Part>,
     },
     /// Used by the benchmark: the bare server
     #[command(hide = true)]
@@ -64,8 +70,8 @@ fn main() -> ExitCode {
     let result = match cli.task {
         Task::Demo { exit_after_check } => runtime.block_on(demo::run(exit_after_check)),
         Task::Test => test::run(),
-        Task::Bench { quick } => bench::run(quick),
-        Task::Measure { quick } => runtime.block_on(bench::measure(quick)),
+        Task::Bench { quick, only } => bench::run(quick, only),
+        Task::Measure { quick, only } => runtime.block_on(bench::measure(quick, only)),
         Task::BareServer { folder } => runtime.block_on(bench::serve(&folder)),
         Task::Portal { verb, keeper } => runtime.block_on(portal::ask(&verb, &keeper)),
     };

@@ -111,6 +111,8 @@ async fn begin(
         Ok(hello) => hello,
         Err(error) => return refuse(socket, error).await,
     };
+    // Not kept for the life of the connection.
+    drop(first);
     let names = [host.id.as_str(), host.name.as_str()];
     let claimed = match &hello {
         First::V1(hello) => &hello.agent_id,
@@ -258,6 +260,7 @@ impl Connection {
                 return (End::Close(CloseCode::Error, "the store failed"), self.socket);
             }
         };
+        drop(hello);
         join();
         joined.announce();
         let end = self.talk(&mut stream).await;

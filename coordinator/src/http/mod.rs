@@ -17,6 +17,9 @@ mod permissions;
 mod problem;
 mod roster;
 mod scenarios;
+mod serve;
+
+pub use serve::serve;
 
 use std::time::Instant;
 

@@ -27,6 +27,33 @@ pub(crate) struct Lengths {
     footprint: Duration,
 }
 
+/// A part of the measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Saturated batches.
+    Throughput,
+    /// Order round trips.
+    Orders,
+    /// From report to thread.
+    Latency,
+    /// Memory of idle connections.
+    Idle,
+    /// What agents and their coordinator use.
+    Footprint,
+}
+
+impl Part {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Throughput => "throughput",
+            Self::Orders => "orders",
+            Self::Latency => "latency",
+            Self::Idle => "idle",
+            Self::Footprint => "footprint",
+        }
+    }
+}
+
 /// A row of the table.
 pub(crate) struct Figure {
     what: String,
@@ -65,7 +92,7 @@ impl Figure {
 ///
 /// # Errors
 /// A build or the measurement failed.
-pub(crate) fn run(quick: bool) -> Result<()> {
+pub(crate) fn run(quick: bool, only: Option<Part>) -> Result<()> {
     say("Building the coordinator (release) and the agent (dist) …");
     cargo(&["build", "--quiet", "--release", "--package", "farol-coordinator", "--package", "xtask", "--bins"])?;
     cargo(&["build", "--quiet", "--profile", "dist", "--package", "farol-agent", "--bins"])?;
@@ -79,6 +106,9 @@ pub(crate) fn run(quick: bool) -> Result<()> {
     if quick {
         command.arg("--quick");
     }
+    if let Some(part) = only {
+        command.args(["--only", part.as_str()]);
+    }
     let status = command.status().context("start the measurement")?;
     anyhow::ensure!(status.success(), "the measurement ended with {status}");
     Ok(())
@@ -88,7 +118,7 @@ pub(crate) fn run(quick: bool) -> Result<()> {
 ///
 /// # Errors
 /// A part could not be measured.
-pub(crate) async fn measure(quick: bool) -> Result<()> {
+pub(crate) async fn measure(quick: bool, only: Option<Part>) -> Result<()> {
     let lengths = if quick {
         Lengths {
             saturated: Duration::from_secs(3),
@@ -107,16 +137,27 @@ pub(crate) async fn measure(quick: bool) -> Result<()> {
         }
     };
     let mut figures = Vec::new();
-    say("Saturated batches …");
-    figures.extend(throughput::measure(lengths).await.context("saturated batches")?);
-    say("Orders …");
-    figures.extend(orders::measure(lengths).await.context("orders")?);
-    say("From report to thread …");
-    figures.extend(latency::measure(lengths).await.context("from report to thread")?);
-    say("Idle agents …");
-    figures.extend(idle::measure(lengths).await.context("idle agents")?);
-    say(&format!("Footprint of twenty-one agents over {:?} …", lengths.footprint));
-    figures.extend(agent::measure(lengths).await.context("footprint")?);
+    let wanted = |part| only.is_none_or(|only| only == part);
+    if wanted(Part::Throughput) {
+        say("Saturated batches …");
+        figures.extend(throughput::measure(lengths).await.context("saturated batches")?);
+    }
+    if wanted(Part::Orders) {
+        say("Orders …");
+        figures.extend(orders::measure(lengths).await.context("orders")?);
+    }
+    if wanted(Part::Latency) {
+        say("From report to thread …");
+        figures.extend(latency::measure(lengths).await.context("from report to thread")?);
+    }
+    if wanted(Part::Idle) {
+        say("Idle agents …");
+        figures.extend(idle::measure(lengths).await.context("idle agents")?);
+    }
+    if wanted(Part::Footprint) {
+        say(&format!("Footprint of twenty-one agents over {:?} …", lengths.footprint));
+        figures.extend(agent::measure(lengths).await.context("footprint")?);
+    }
     print(&figures);
     Ok(())
 }
