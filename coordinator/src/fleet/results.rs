@@ -98,11 +98,11 @@ pub(crate) async fn lose(app: &Shared, row: &ActionRow, host: &HostRow, reason: 
 }
 
 pub(super) async fn accepted(connection: &Connection, accepted: &ActionAccepted) -> Option<End> {
-    let step = Step { journal: Some(accepted.journal), ..Step::new(Event::Accept, &connection.host.name) };
-    match own(connection, accepted.action_id).await {
-        Ok(_) => {}
-        Err(error) => return failed(&error, accepted.action_id),
-    }
+    let step = Step {
+        journal: Some(accepted.journal),
+        of: Some(connection.host.key),
+        ..Step::new(Event::Accept, &connection.host.name)
+    };
     match connection.app.store.step(accepted.action_id, &step, Timestamp::now()).await {
         Ok(stepped) => {
             if stepped.moved() {

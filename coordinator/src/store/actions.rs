@@ -196,13 +196,15 @@ pub struct Step<'a> {
     pub journal: Option<JournalHead>,
     /// What is said in the finding's thread.
     pub note: Option<Note>,
+    /// The host that says so; of another's action it knows nothing.
+    pub of: Option<HostKey>,
 }
 
 impl<'a> Step<'a> {
     /// A step without more to say.
     #[must_use]
     pub const fn new(event: Event, actor: &'a str) -> Self {
-        Self { event, actor, reason: None, detail: None, outcome: None, journal: None, note: None }
+        Self { event, actor, reason: None, detail: None, outcome: None, journal: None, note: None, of: None }
     }
 
     /// The same, said in the finding's thread.
@@ -606,6 +608,9 @@ async fn transition(
 /// comes second matches no row.
 async fn advance(connection: &mut AnyConnection, id: ActionId, step: &Step<'_>, now: Timestamp) -> Result<Stepped> {
     let row = select(connection, id).await?;
+    if step.of.is_some_and(|host| host != row.host) {
+        return Err(Error::NotFound { what: "action of this host", id: id.to_string() });
+    }
     if let Some(head) = step.journal {
         hosts::advance_journal(connection, row.host, head).await?;
     }
@@ -642,7 +647,16 @@ async fn advance(connection: &mut AnyConnection, id: ActionId, step: &Step<'_>, 
     if let Some(note) = &step.note {
         say(connection, row.finding_id.as_deref(), note, now).await?;
     }
-    Ok(Stepped::Moved(select(connection, id).await?))
+    // What the update wrote, without reading it again: this is on the way of
+    // every order.
+    Ok(Stepped::Moved(ActionRow {
+        state: next,
+        updated_at: now,
+        reason_code: step.reason.map(|reason| reason.as_str().to_owned()).or(row.reason_code),
+        detail: step.detail.map(str::to_owned).or(row.detail),
+        outcome: step.outcome.cloned().or(row.outcome),
+        ..row
+    }))
 }
 
 fn outcome_text(step: &Step<'_>) -> Result<Option<String>> {

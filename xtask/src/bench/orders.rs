@@ -28,19 +28,23 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
             ms(percentile(&spawns, 0.5)),
         ),
     )];
+    let count = u32::try_from(COMMITS.len())?;
     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
-        let count = u32::try_from(COMMITS.len())?;
-        let limit = percentile(&echo, share) + count * percentile(&commits, share) + percentile(&spawns, share);
-        let value = percentile(&ours, share);
-        let ratio = value.as_secs_f64() / limit.as_secs_f64();
+        let commits = percentile(&echo, share) + count * percentile(&commits, share);
+        // The process is the host's own cost: it is taken off one side, then
+        // added to the other.
+        let without = percentile(&ours, share).saturating_sub(percentile(&spawns, 0.5));
+        let strict = without.as_secs_f64() / commits.as_secs_f64();
         figures.push(
-            Figure::new(
-                &format!("order round trip, command.exec of true, {name}"),
-                ms(value),
-                "<= 3 raw",
-                ratio <= 3.0,
-            )
-            .beside(ms(limit), ratio),
+            Figure::new(&format!("order round trip less the process, {name}"), ms(without), "<= 3 raw", strict <= 3.0)
+                .beside(format!("{} (echo and commits)", ms(commits)), strict),
+        );
+        let limit = commits + percentile(&spawns, share);
+        let value = percentile(&ours, share);
+        let whole = value.as_secs_f64() / limit.as_secs_f64();
+        figures.push(
+            Figure::told(&format!("order round trip, command.exec of true, {name}"), ms(value))
+                .beside(format!("{} (with the process)", ms(limit)), whole),
         );
     }
     Ok(figures)
