@@ -171,24 +171,6 @@ pub enum Message<'a> {
         /// Why.
         comment: Option<&'a str>,
     },
-    /// The order left for the host.
-    ActionSent {
-        /// The action.
-        id: &'a str,
-        /// What it does.
-        what: &'a str,
-        /// Host.
-        host: &'a str,
-    },
-    /// The host accepted the order.
-    ActionAccepted {
-        /// The action.
-        id: &'a str,
-        /// What it does.
-        what: &'a str,
-        /// Host.
-        host: &'a str,
-    },
     /// The action ended.
     ActionFinished {
         /// The action.
@@ -346,18 +328,6 @@ impl Message<'_> {
                     "Rejected by {by}: {what} on {host} (action {id}). Nothing ran{comment}",
                 )
             }
-            Self::ActionSent { id, what, host } => {
-                let (what, host) = (quote(what), quote(host));
-                say!(language, "Enviado a {host}: {what} (ação {id}).", "Sent to {host}: {what} (action {id}).")
-            }
-            Self::ActionAccepted { id, what, host } => {
-                let (what, host) = (quote(what), quote(host));
-                say!(
-                    language,
-                    "{host} aceitou a ordem: {what} (ação {id}).",
-                    "{host} accepted the order: {what} (action {id}).",
-                )
-            }
             Self::ActionFinished { id, what, host, state, reason, exit_code, duration_ms } => {
                 let (what, host) = (quote(what), quote(host));
                 let end = final_words(state, language);
@@ -500,8 +470,6 @@ mod tests {
                 Message::ActionRejected { id, what, host, by: "ana", comment: Some("agora não") },
                 vec![id, what, host, "ana", "agora não"],
             ),
-            (Message::ActionSent { id, what, host }, vec![id, what, host]),
-            (Message::ActionAccepted { id, what, host }, vec![id, what, host]),
             (Message::ActionExpired { id, what, host, at }, vec![id, what, host]),
             (Message::NoDataSince { at }, vec!["20"]),
             (Message::NotConfigured { scenario: "funnel", variable: "TICKETS_DB" }, vec!["funnel", "TICKETS_DB"]),
@@ -557,21 +525,19 @@ mod tests {
             Message::ActionProposed { .. } => 8,
             Message::ActionApproved { .. } => 9,
             Message::ActionRejected { .. } => 10,
-            Message::ActionSent { .. } => 11,
-            Message::ActionAccepted { .. } => 12,
-            Message::ActionFinished { .. } => 13,
-            Message::ActionExpired { .. } => 14,
-            Message::NotConfigured { .. } => 15,
-            Message::MailSubject { .. } => 16,
-            Message::MailBody { .. } => 17,
-            Message::CopilotHelp => 18,
-            Message::NoDataSince { .. } => 19,
+            Message::ActionFinished { .. } => 11,
+            Message::ActionExpired { .. } => 12,
+            Message::NotConfigured { .. } => 13,
+            Message::MailSubject { .. } => 14,
+            Message::MailBody { .. } => 15,
+            Message::CopilotHelp => 16,
+            Message::NoDataSince { .. } => 17,
         }
     }
 
     #[test]
     fn every_message_says_all_its_values_in_both_languages() {
-        let mut seen = [false; 20];
+        let mut seen = [false; 18];
         for (message, values) in messages() {
             seen[number_of(&message)] = true;
             let (pt, en) = (message.in_words(Language::PtBr), message.in_words(Language::En));
@@ -584,7 +550,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen, [true; 20]);
+        assert_eq!(seen, [true; 18]);
     }
 
     #[test]
