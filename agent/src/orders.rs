@@ -4,7 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use farol_protocol::{
     ActionId, ActionKind, Effect, FromAgent, HostId, Language, Plan, PlanHash, RiskClass, Timestamp,
-    action::{CommandExec, FinalState, ReasonCode, ServiceControl, ServiceVerb},
+    action::{FinalState, ReasonCode},
+    effect::{CommandExec, ServiceControl, ServiceVerb},
     frame::{ActionAccepted, ActionResult, Order},
 };
 use serde_json::Value;
@@ -285,6 +286,12 @@ impl Orders {
                     not(Detail::CommandNotListed, &[("command", &crate::text::cut(&wanted.command, 200))])
                 }
             },
+            // No effect of this agent yet.
+            Effect::ContainerControl(_)
+            | Effect::FileDiff(_)
+            | Effect::FileApply(_)
+            | Effect::FileRollback(_)
+            | Effect::LogsRead(_) => not(Detail::PolicyBroken, &[("error", "not implemented")]),
             Effect::ServiceControl(wanted) => match policy.service(&wanted) {
                 Verdict::Allowed(control) => {
                     let class = control.class;

@@ -14,7 +14,7 @@ use std::{
 use farol_protocol::yaml::Spanned;
 use farol_protocol::{
     RiskClass,
-    action::{CommandExec, ServiceControl, ServiceVerb},
+    effect::{CommandExec, ServiceControl, ServiceVerb},
 };
 use serde::Deserialize;
 

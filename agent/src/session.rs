@@ -122,10 +122,12 @@ impl Session {
     }
 
     fn on_frame(&mut self, frame: ToAgent, clock: Timestamp) -> Event {
+        let frame = match frame.into_order() {
+            Ok((kind, order)) => return Event::Order(kind, order),
+            Err(other) => *other,
+        };
         match frame {
             ToAgent::TelemetryAck(ack) => self.on_ack(ack),
-            ToAgent::CommandExec(order) => Event::Order(ActionKind::CommandExec, order),
-            ToAgent::ServiceControl(order) => Event::Order(ActionKind::ServiceControl, order),
             ToAgent::ActionCancel(action) => Event::Cancel(action.action_id),
             ToAgent::ActionAck(action) => Event::ResultAcked(action.action_id),
             ToAgent::ChecksAssign(assign) => Event::Assign(assign),
@@ -141,6 +143,8 @@ impl Session {
                 | ErrorCode::UnsupportedVersion => Event::Drop(refusal(&error)),
                 _ => Event::Complaint(error),
             },
+            // Nothing takes this yet; orders left above.
+            _ => Event::Nothing,
         }
     }
 
@@ -282,6 +286,7 @@ mod tests {
             protocol: 1,
             session_id: SessionId::new(),
             committed_seq,
+            backlog_committed_seq: None,
             heartbeat_ms: 15_000,
             timestamp: clock().plus_ms(700),
         }

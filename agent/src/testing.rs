@@ -106,6 +106,7 @@ impl Peer {
             protocol: 1,
             session_id: SessionId::new(),
             committed_seq,
+            backlog_committed_seq: None,
             heartbeat_ms,
             timestamp: Timestamp::now(),
         };

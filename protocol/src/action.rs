@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ActionId, HostId, Timestamp};
+use crate::{ActionId, HostId, Timestamp, effect::Effect};
 
 /// How much an action may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,15 +59,46 @@ pub enum ActionKind {
     /// Start, stop or restart a service.
     #[serde(rename = "service.control")]
     ServiceControl,
+    /// Start, stop or restart a container.
+    #[serde(rename = "container.control")]
+    ContainerControl,
+    /// Say how a file differs from wanted content.
+    #[serde(rename = "file.diff")]
+    FileDiff,
+    /// Replace a file's content.
+    #[serde(rename = "file.apply")]
+    FileApply,
+    /// Put back what a `file.apply` replaced.
+    #[serde(rename = "file.rollback")]
+    FileRollback,
+    /// Read a bounded part of a log.
+    #[serde(rename = "logs.read")]
+    LogsRead,
 }
 
 impl ActionKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::CommandExec,
+        Self::ServiceControl,
+        Self::ContainerControl,
+        Self::FileDiff,
+        Self::FileApply,
+        Self::FileRollback,
+        Self::LogsRead,
+    ];
+
     /// The name on the wire, also the method of the order.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CommandExec => "command.exec",
             Self::ServiceControl => "service.control",
+            Self::ContainerControl => "container.control",
+            Self::FileDiff => "file.diff",
+            Self::FileApply => "file.apply",
+            Self::FileRollback => "file.rollback",
+            Self::LogsRead => "logs.read",
         }
     }
 }
@@ -95,6 +126,9 @@ pub enum PlanError {
     /// A value out of its bounds.
     #[error("{0}")]
     Bounds(String),
+    /// `pre_state` is none that this version knows.
+    #[error("the pre_state is not one that can be compared: {0}")]
+    PreState(#[source] serde_json::Error),
     /// `v` is not 1.
     #[error("plan version {0} is not supported, only 1 is")]
     Version(u32),
@@ -200,6 +234,7 @@ impl Plan {
             return Err(PlanError::Version(plan.v));
         }
         let effect = Effect::parse(plan.kind, &plan.params)?;
+        PreState::read(&plan.pre_state)?;
         Ok((plan, effect))
     }
 
@@ -212,140 +247,27 @@ impl Plan {
     }
 }
 
-/// The typed parameters of a plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// `command.exec`.
-    CommandExec(CommandExec),
-    /// `service.control`.
-    ServiceControl(ServiceControl),
+/// What the approver saw of the thing that a plan changes. The host compares
+/// it with what is there before it begins and refuses a difference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PreState {
+    /// Whether the service ran.
+    ServiceActive(bool),
+    /// Whether the container ran.
+    ContainerRunning(bool),
+    /// SHA-256 of the file's content; null: there was no such file.
+    FileSha256(Option<String>),
 }
 
-impl Effect {
-    /// Reads the parameters of `kind`.
+impl PreState {
+    /// Reads a plan's `pre_state`; none for null.
     ///
     /// # Errors
-    /// A field is missing, unknown, of the wrong type or out of its bounds.
-    pub fn parse(kind: ActionKind, params: &Value) -> Result<Self, PlanError> {
-        let wrong = |source| PlanError::Params { kind, source };
-        let effect = match kind {
-            ActionKind::CommandExec => Self::CommandExec(CommandExec::deserialize(params).map_err(wrong)?),
-            ActionKind::ServiceControl => Self::ServiceControl(ServiceControl::deserialize(params).map_err(wrong)?),
-        };
-        effect.check().map_err(PlanError::Bounds)?;
-        Ok(effect)
+    /// It is something else.
+    pub fn read(value: &Value) -> Result<Option<Self>, PlanError> {
+        Option::deserialize(value).map_err(PlanError::PreState)
     }
-
-    fn check(&self) -> Result<(), String> {
-        let timeout = self.timeout_ms();
-        if !(1..=MAX_TIMEOUT_MS).contains(&timeout) {
-            return Err(format!("the timeout of {timeout} ms is outside 1 to {MAX_TIMEOUT_MS} ms"));
-        }
-        let texts: Vec<&str> = match self {
-            Self::CommandExec(exec) => {
-                if exec.command.is_empty() {
-                    return Err("the command is empty".to_owned());
-                }
-                if exec.cwd.as_deref().is_some_and(|cwd| !cwd.starts_with('/')) {
-                    return Err("cwd must be an absolute path".to_owned());
-                }
-                std::iter::once(&exec.command).chain(&exec.args).chain(&exec.cwd).map(String::as_str).collect()
-            }
-            Self::ServiceControl(control) => {
-                if control.service.is_empty() {
-                    return Err("the service is empty".to_owned());
-                }
-                vec![&control.service]
-            }
-        };
-        if texts.iter().any(|text| text.contains('\0')) {
-            return Err("a NUL byte cannot be part of an argument".to_owned());
-        }
-        Ok(())
-    }
-
-    /// The class a kind has by default; a policy may raise it, never lower it.
-    #[must_use]
-    pub const fn default_class(&self) -> RiskClass {
-        match self {
-            Self::CommandExec(_) | Self::ServiceControl(ServiceControl { verb: ServiceVerb::Stop, .. }) => {
-                RiskClass::R2
-            }
-            Self::ServiceControl(_) => RiskClass::R1,
-        }
-    }
-
-    /// Time limit in ms.
-    #[must_use]
-    pub const fn timeout_ms(&self) -> u64 {
-        match self {
-            Self::CommandExec(exec) => exec.timeout,
-            Self::ServiceControl(control) => control.timeout,
-        }
-    }
-}
-
-/// Longest time limit of an action: one hour.
-pub const MAX_TIMEOUT_MS: u64 = 3_600_000;
-/// Time limit where none is given: one minute.
-pub const DEFAULT_TIMEOUT_MS: u64 = 60_000;
-
-const fn default_timeout() -> u64 {
-    DEFAULT_TIMEOUT_MS
-}
-
-/// Runs a program: an argument vector, never a shell line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CommandExec {
-    /// Program: an absolute path, or a name resolved in a fixed PATH.
-    pub command: String,
-    /// Arguments, passed as they are.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Working directory; `/` when absent.
-    #[serde(default)]
-    pub cwd: Option<String>,
-    /// Time limit in ms.
-    #[serde(default = "default_timeout")]
-    pub timeout: u64,
-}
-
-/// What to do with a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ServiceVerb {
-    /// Start it.
-    Start,
-    /// Stop it.
-    Stop,
-    /// Stop and start it.
-    Restart,
-}
-
-impl ServiceVerb {
-    /// The word on the wire and in a policy.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Restart => "restart",
-        }
-    }
-}
-
-/// Controls a service that the host's policy lists.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServiceControl {
-    /// Name in the host's policy.
-    pub service: String,
-    /// What to do.
-    pub verb: ServiceVerb,
-    /// Time limit in ms.
-    #[serde(default = "default_timeout")]
-    pub timeout: u64,
 }
 
 /// How an action ended on the host.
@@ -417,6 +339,12 @@ pub enum ReasonCode {
     JournalChanged,
     /// The host was gone for too long, or its identity was revoked.
     HostLost,
+    /// The clocks of host and coordinator differ too much for a signed order.
+    ClockSkew,
+    /// A signature is not valid, or not of somebody the host's policy lists.
+    BadSignature,
+    /// The host lacks what the action needs: no container engine, no journal.
+    Unavailable,
 }
 
 impl ReasonCode {
@@ -440,6 +368,9 @@ impl ReasonCode {
             Self::JournalFailed => "journal_failed",
             Self::JournalChanged => "journal_changed",
             Self::HostLost => "host_lost",
+            Self::ClockSkew => "clock_skew",
+            Self::BadSignature => "bad_signature",
+            Self::Unavailable => "unavailable",
         }
     }
 }
@@ -458,6 +389,29 @@ pub struct Outcome {
     pub truncated: bool,
     /// From spawn to end, in ms.
     pub duration_ms: u64,
+    /// What was seen of a file, or done to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileOutcome>,
+}
+
+/// What a `file.…` action saw and left.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileOutcome {
+    /// The file.
+    pub path: String,
+    /// SHA-256 of the content before, in 64 hexadecimal digits; absent: no such file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_sha256: Option<String>,
+    /// SHA-256 of the content afterwards, or of the wanted content after a `file.diff`; absent: no such file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_sha256: Option<String>,
+    /// Unified diff from before to after; empty when nothing differs, absent
+    /// when it is too long for a frame or the content is not text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
+    /// Whether the file was changed.
+    pub applied: bool,
 }
 
 #[cfg(test)]
@@ -484,30 +438,5 @@ mod tests {
         assert_eq!(read, plan);
         assert_eq!(effect.default_class(), RiskClass::R1);
         assert_ne!(PlanHash::of(&text), PlanHash::of(&format!("{text} ")));
-    }
-
-    #[test]
-    fn params_out_of_bounds_are_refused() {
-        let refuse = |kind, params| Effect::parse(kind, &params).expect_err("must be refused").to_string();
-        let exec = ActionKind::CommandExec;
-        assert!(refuse(exec, json!({"command": "", "args": []})).contains("empty"));
-        assert!(refuse(exec, json!({"command": "id", "timeout": 0})).contains("timeout"));
-        assert!(refuse(exec, json!({"command": "id", "cwd": "tmp"})).contains("absolute"));
-        assert!(refuse(exec, json!({"command": "a\u{0}b"})).contains("NUL"));
-        assert!(refuse(exec, json!({"command": "id", "shell": true})).contains("unknown field"));
-        assert!(
-            refuse(ActionKind::ServiceControl, json!({"service": "x", "verb": "purge"})).contains("unknown variant")
-        );
-    }
-
-    #[test]
-    fn stopping_a_service_is_riskier_than_restarting_it() {
-        let class = |verb| {
-            Effect::parse(ActionKind::ServiceControl, &json!({"service": "x", "verb": verb}))
-                .expect("valid")
-                .default_class()
-        };
-        assert_eq!(class("stop"), RiskClass::R2);
-        assert_eq!(class("restart"), RiskClass::R1);
     }
 }

@@ -8,9 +8,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActionId, HostId, JournalId, Language, PlanHash, RiskClass, SessionId, StreamId, Timestamp,
+    ActionId, ActionKind, HostId, JournalId, Language, PlanHash, RiskClass, SessionId, StreamId, Timestamp,
     action::{FinalState, Outcome, ReasonCode},
     report::CheckSpec,
+    signing::Signature,
     telemetry::Telemetry,
     version::VersionRange,
 };
@@ -28,9 +29,15 @@ pub enum FromAgent {
     /// The order is in the journal and about to run.
     #[serde(rename = "action.accepted")]
     ActionAccepted(ActionAccepted),
+    /// What the running action wrote since the last such frame.
+    #[serde(rename = "action.output")]
+    ActionOutput(ActionOutput),
     /// The order ended; repeated after each hello until acknowledged.
     #[serde(rename = "action.result")]
     ActionResult(Box<ActionResult>),
+    /// A new certificate, or the refusal of one, is on the host's disk.
+    #[serde(rename = "certificate.installed")]
+    CertificateInstalled(CertificateInstalled),
     /// The agent lives.
     #[serde(rename = "heartbeat")]
     Heartbeat(Heartbeat),
@@ -52,6 +59,21 @@ pub enum ToAgent {
     /// Order of kind `service.control`.
     #[serde(rename = "service.control")]
     ServiceControl(Order),
+    /// Order of kind `container.control`.
+    #[serde(rename = "container.control")]
+    ContainerControl(Order),
+    /// Order of kind `file.diff`.
+    #[serde(rename = "file.diff")]
+    FileDiff(Order),
+    /// Order of kind `file.apply`.
+    #[serde(rename = "file.apply")]
+    FileApply(Order),
+    /// Order of kind `file.rollback`.
+    #[serde(rename = "file.rollback")]
+    FileRollback(Order),
+    /// Order of kind `logs.read`.
+    #[serde(rename = "logs.read")]
+    LogsRead(Order),
     /// Stop the action, or never begin it.
     #[serde(rename = "action.cancel")]
     ActionCancel(ActionRef),
@@ -61,6 +83,9 @@ pub enum ToAgent {
     /// Replaces all assigned checks.
     #[serde(rename = "checks.assign")]
     ChecksAssign(ChecksAssign),
+    /// A newer certificate for the host's key, and the roots to trust.
+    #[serde(rename = "certificate.update")]
+    CertificateUpdate(CertificateUpdate),
     /// The coordinator lives.
     #[serde(rename = "heartbeat")]
     Heartbeat(Heartbeat),
@@ -97,6 +122,39 @@ pub struct Hello {
     /// Whether a policy file allows any effect at all.
     #[serde(default)]
     pub effects_allowed: bool,
+    /// What tells two machines with one identity apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+    /// SHA-256 of the DER of each root it trusts, in 64 hexadecimal digits;
+    /// absent: it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roots: Option<Vec<String>>,
+    /// An older stream that still holds batches from before the connection was
+    /// lost; sent beside the live one, at its own pace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<Backlog>,
+}
+
+/// See [`Hello::machine`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Digest of the operating system's machine id, which a copied disk keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The running kernel's boot id: two machines never share one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
+}
+
+/// See [`Hello::backlog`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backlog {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its last batch.
+    pub last_seq: u64,
 }
 
 /// Where an agent's journal stands.
@@ -122,6 +180,9 @@ pub struct HelloAnswer {
     pub session_id: SessionId,
     /// Last committed `seq` of the stream; the agent continues above it.
     pub committed_seq: u64,
+    /// The same of the backlog's stream, where hello named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog_committed_seq: Option<u64>,
     /// Send a heartbeat after this many ms of silence, and expect one.
     pub heartbeat_ms: u64,
     /// The coordinator's clock.
@@ -166,6 +227,44 @@ pub struct ActionAccepted {
     pub action_id: ActionId,
     /// The journal after `started` was committed.
     pub journal: JournalHead,
+}
+
+/// Which output a chunk is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// See [`FromAgent::ActionOutput`]. For people who watch: what counts is the
+/// outcome in the result, and a chunk that cannot leave is dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionOutput {
+    /// The action.
+    pub action_id: ActionId,
+    /// Counts the action's chunks from 1; a hole is a dropped chunk.
+    pub n: u64,
+    /// Where it was written.
+    pub stream: OutputStream,
+    /// The text, invalid UTF-8 replaced.
+    pub text: String,
+}
+
+/// See [`FromAgent::CertificateInstalled`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateInstalled {
+    /// End of the certificate that the host has now.
+    pub not_after: Timestamp,
+    /// Roots it trusts now, as in [`Hello::roots`].
+    pub roots: Vec<String>,
+    /// Why the host did not take what was sent; absent: it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// See [`FromAgent::ActionResult`].
@@ -222,6 +321,9 @@ pub struct Order {
     pub action_id: ActionId,
     /// Exact bytes of a [`crate::Plan`].
     pub plan: String,
+    /// Of the people who approved it, where the host asks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<Signature>,
 }
 
 /// Names an action.
@@ -243,6 +345,20 @@ pub struct ChecksAssign {
     pub language: Language,
     /// All checks of the host.
     pub checks: Vec<CheckSpec>,
+}
+
+/// See [`ToAgent::CertificateUpdate`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateUpdate {
+    /// Leaf for the key the host has, and issuing certificate, PEM.
+    pub cert: String,
+    /// Roots to trust, PEM. One that the host does not know yet must chain to
+    /// one that it knows, through `cross`.
+    pub ca: String,
+    /// New roots' keys, certified by the roots before them, PEM; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cross: String,
 }
 
 /// Says that a frame was not understood or not accepted; the connection lives.
@@ -278,6 +394,10 @@ pub enum ErrorCode {
     SeqGap,
     /// The store could not take it; send it again after a reconnect.
     Unavailable,
+    /// Another machine uses this identity; a person has to decide.
+    IdentityConflict,
+    /// More than this host may send; it comes back later.
+    TooMuch,
 }
 
 /// Why a frame could not be read.
@@ -308,11 +428,26 @@ struct Peek<'a> {
     action_id: Option<Cow<'a, str>>,
 }
 
-const FROM_AGENT: &[&str] = &["hello", "telemetry.push", "action.accepted", "action.result", "heartbeat", "error"];
+const FROM_AGENT: &[&str] = &[
+    "hello",
+    "telemetry.push",
+    "action.accepted",
+    "action.output",
+    "action.result",
+    "certificate.installed",
+    "heartbeat",
+    "error",
+];
 const TO_AGENT: &[&str] = &[
     "telemetry.ack",
     "command.exec",
     "service.control",
+    "container.control",
+    "file.diff",
+    "file.apply",
+    "file.rollback",
+    "logs.read",
+    "certificate.update",
     "action.cancel",
     "action.ack",
     "checks.assign",
@@ -357,6 +492,37 @@ impl ToAgent {
     /// What to answer, with the method and action if they could be read.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
         serde_json::from_str(text).map_err(|error| explain(text, TO_AGENT, &error))
+    }
+
+    /// The frame of an order.
+    #[must_use]
+    pub const fn order(kind: ActionKind, order: Order) -> Self {
+        match kind {
+            ActionKind::CommandExec => Self::CommandExec(order),
+            ActionKind::ServiceControl => Self::ServiceControl(order),
+            ActionKind::ContainerControl => Self::ContainerControl(order),
+            ActionKind::FileDiff => Self::FileDiff(order),
+            ActionKind::FileApply => Self::FileApply(order),
+            ActionKind::FileRollback => Self::FileRollback(order),
+            ActionKind::LogsRead => Self::LogsRead(order),
+        }
+    }
+
+    /// The order in the frame, or the frame again.
+    ///
+    /// # Errors
+    /// The frame is no order.
+    pub fn into_order(self) -> Result<(ActionKind, Order), Box<Self>> {
+        Ok(match self {
+            Self::CommandExec(order) => (ActionKind::CommandExec, order),
+            Self::ServiceControl(order) => (ActionKind::ServiceControl, order),
+            Self::ContainerControl(order) => (ActionKind::ContainerControl, order),
+            Self::FileDiff(order) => (ActionKind::FileDiff, order),
+            Self::FileApply(order) => (ActionKind::FileApply, order),
+            Self::FileRollback(order) => (ActionKind::FileRollback, order),
+            Self::LogsRead(order) => (ActionKind::LogsRead, order),
+            other => return Err(Box::new(other)),
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     ActionId, Timestamp,
-    action::CommandExec,
+    effect::CommandExec,
     frame::{ErrorCode, FrameError, HelloPolicy},
 };
 

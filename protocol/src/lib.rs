@@ -5,17 +5,20 @@
 //! frozen JSON file per message variant.
 
 pub mod action;
+pub mod effect;
 pub mod frame;
 pub mod id;
 pub mod legacy;
 pub mod registry;
 pub mod report;
+pub mod signing;
 pub mod telemetry;
 pub mod timestamp;
 pub mod version;
 pub mod yaml;
 
-pub use action::{ActionKind, Effect, Plan, PlanHash, RiskClass};
+pub use action::{ActionKind, Plan, PlanHash, PreState, RiskClass};
+pub use effect::Effect;
 pub use frame::{FromAgent, ToAgent};
 pub use id::{ActionId, CheckId, HostId, JournalId, SessionId, StreamId};
 pub use report::{Report, Status};

@@ -558,15 +558,23 @@ fn target(
         }
         Probe::Tcp(tcp) => variables.fill(&mut tcp.address, place)?,
         Probe::Sqlite(sqlite) => variables.fill(&mut sqlite.path, place)?,
-        Probe::Disk(_) | Probe::Memory(_) | Probe::Load(_) | Probe::Process(_) => None,
+        Probe::Disk(_)
+        | Probe::Memory(_)
+        | Probe::Load(_)
+        | Probe::Process(_)
+        | Probe::Unit(_)
+        | Probe::Container(_)
+        | Probe::Journal(_) => None,
     };
     let limits: &Limits = match &probe {
         Probe::Http(http) => &http.limits,
         Probe::Tcp(tcp) => &tcp.limits,
         Probe::Disk(disk) => &disk.limits,
         Probe::Memory(limits) | Probe::Load(limits) => limits,
-        Probe::Process(_) => &Limits::default(),
+        Probe::Process(_) | Probe::Container(_) => &Limits::default(),
         Probe::Sqlite(sqlite) => &sqlite.limits,
+        Probe::Unit(unit) => &unit.limits,
+        Probe::Journal(journal) => &journal.limits,
     };
     if let Some(mistake) = limits.mistake() {
         return Err(Mistake::at(place, mistake));
@@ -587,6 +595,11 @@ fn target(
         Probe::Process(process) if process.max.is_some_and(|max| max < process.min) => {
             Some("`max` lies below `min`".to_owned())
         }
+        Probe::Unit(unit) if !unit.name.contains('.') => {
+            Some(format!("`{}` has no type; write `{}.service`", unit.name, unit.name))
+        }
+        Probe::Container(container) if container.name.is_empty() => Some("the container has no name".to_owned()),
+        Probe::Journal(journal) if journal.pattern.is_empty() => Some("`pattern` is empty".to_owned()),
         _ => None,
     };
     match mistake {

@@ -94,6 +94,12 @@ pub enum Probe {
     Process(ProcessProbe),
     /// One SELECT on an SQLite file. Value: the first column.
     Sqlite(SqliteProbe),
+    /// A unit of the service manager. Value: restarts since it was started by hand.
+    Unit(UnitProbe),
+    /// A container of the local engine. Value: restarts by the engine.
+    Container(ContainerProbe),
+    /// Lines of the system's journal that match. Value: count within the window.
+    Journal(JournalProbe),
 }
 
 impl Probe {
@@ -108,6 +114,9 @@ impl Probe {
             Self::Load(_) => "load",
             Self::Process(_) => "process",
             Self::Sqlite(_) => "sqlite",
+            Self::Unit(_) => "unit",
+            Self::Container(_) => "container",
+            Self::Journal(_) => "journal",
         }
     }
 }
@@ -254,6 +263,51 @@ pub struct SqliteProbe {
 
 fn count() -> String {
     "count".to_owned()
+}
+
+/// See [`Probe::Unit`]. Critical: failed, or not active; warning: on its way
+/// there, or restarted as often as the limits say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitProbe {
+    /// Name with its type, `nginx.service`.
+    pub name: String,
+    /// Thresholds on the number of automatic restarts.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// See [`Probe::Container`]. Critical: not running, or unhealthy by its own
+/// health check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerProbe {
+    /// Name of the container.
+    pub name: String,
+    /// This many restarts by the engine, or more, are a warning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u32>,
+}
+
+/// See [`Probe::Journal`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalProbe {
+    /// Only this unit's lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Text that a line must contain, compared without regard to case.
+    pub pattern: String,
+    /// How far back to look, in ms.
+    #[serde(default = "ten_minutes")]
+    pub window_ms: u64,
+    /// Thresholds on the number of lines.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+const fn ten_minutes() -> u64 {
+    600_000
 }
 
 #[cfg(test)]

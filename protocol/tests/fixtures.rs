@@ -16,7 +16,7 @@ fn round_trip(name: &str, text: &str) -> Value {
     let (direction, rest) = name.split_once('.').unwrap();
     match (direction, rest) {
         ("from-agent", _) => serde_json::to_value(FromAgent::parse(text).unwrap()).unwrap(),
-        ("to-agent", "hello-answer.json") => {
+        ("to-agent", "hello-answer.json" | "hello-answer-backlog.json") => {
             serde_json::to_value(serde_json::from_str::<frame::HelloAnswer>(text).unwrap()).unwrap()
         }
         ("to-agent", _) => serde_json::to_value(ToAgent::parse(text).unwrap()).unwrap(),

@@ -78,6 +78,9 @@ impl Agent {
             unfinished,
             max_unsigned_class: readiness.max_unsigned_class,
             effects_allowed: readiness.effects_allowed,
+            machine: None,
+            roots: None,
+            backlog: None,
         };
         let session = Session::new(self.spool.stream(), Instant::now());
         self.link = Link::Open(Box::new(Open { socket, session }));

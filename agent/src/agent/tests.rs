@@ -82,7 +82,7 @@ fn order(command: &str, args: &[&str]) -> (ActionId, ToAgent) {
         issued_at: Timestamp::now(),
         expires_at: Timestamp::now().plus(Duration::from_secs(60)),
     };
-    let order = Order { action_id: plan.action_id, plan: plan.to_text().expect("JSON") };
+    let order = Order { action_id: plan.action_id, plan: plan.to_text().expect("JSON"), signatures: Vec::new() };
     (plan.action_id, ToAgent::CommandExec(order))
 }
 

@@ -117,7 +117,14 @@ where
     let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ended {
         end,
-        outcome: Some(Outcome { exit_code: code, stdout, stderr, truncated: cut_out || cut_err, duration_ms }),
+        outcome: Some(Outcome {
+            exit_code: code,
+            stdout,
+            stderr,
+            truncated: cut_out || cut_err,
+            duration_ms,
+            file: None,
+        }),
         survivors: if gone { None } else { group },
     }
 }

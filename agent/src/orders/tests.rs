@@ -60,7 +60,9 @@ impl Host {
     }
 
     async fn take_text(&mut self, plan: &Plan, text: String) -> FromAgent {
-        self.orders.take(plan.kind, Order { action_id: plan.action_id, plan: text }, now()).await
+        self.orders
+            .take(plan.kind, Order { action_id: plan.action_id, plan: text, signatures: Vec::new() }, now())
+            .await
     }
 
     async fn ended(&mut self) -> ActionResult {
@@ -245,7 +247,7 @@ async fn an_order_whose_frame_disagrees_with_its_plan_is_refused() {
     let text = plan.to_text().expect("JSON");
     let other = Plan { action_id: ActionId::new(), ..plan.clone() };
     assert_eq!(refusal(host.take_text(&other, text.clone()).await), ReasonCode::WrongTarget);
-    let order = Order { action_id: plan.action_id, plan: text };
+    let order = Order { action_id: plan.action_id, plan: text, signatures: Vec::new() };
     assert_eq!(refusal(host.orders.take(ActionKind::ServiceControl, order, now()).await), ReasonCode::WrongTarget);
     let broken = exec("true", &[]);
     assert_eq!(refusal(host.take_text(&broken, "{}".to_owned()).await), ReasonCode::InvalidPlan);

@@ -85,6 +85,9 @@ impl Prober {
                 Probe::Load(limits) => load::run(probing, limits).await,
                 Probe::Process(probe) => process::run(probing, probe).await,
                 Probe::Sqlite(probe) => sqlite::run(probing, &access, probe).await,
+                Probe::Unit(_) | Probe::Container(_) | Probe::Journal(_) => {
+                    probing.not_configured(Text::BadLimits, &[("why", "not implemented")])
+                }
             },
         };
         Report {
@@ -107,7 +110,9 @@ const fn limits(probe: &Probe) -> Option<&Limits> {
         | Probe::Sqlite(sqlite::SqliteProbe { limits, .. })
         | Probe::Memory(limits)
         | Probe::Load(limits) => Some(limits),
-        Probe::Process(_) => None,
+        Probe::Unit(farol_protocol::report::UnitProbe { limits, .. })
+        | Probe::Journal(farol_protocol::report::JournalProbe { limits, .. }) => Some(limits),
+        Probe::Process(_) | Probe::Container(_) => None,
     }
 }
 

@@ -8,7 +8,8 @@ use std::{
 
 use farol_protocol::{
     ActionId, MAX_FRAME_BYTES, Report, Timestamp,
-    action::{DEFAULT_TIMEOUT_MS, FinalState, Outcome},
+    action::{FinalState, Outcome},
+    effect::DEFAULT_TIMEOUT_MS,
     frame::{self, HelloPolicy, Timeouts},
     legacy::{Answer, ExecAnswer, FromAgent, Hello, HelloAnswer, TelemetryPush},
 };
@@ -185,6 +186,7 @@ async fn executed(connection: &Connection, answer: ExecAnswer) -> Result<()> {
         stderr,
         truncated: cut_out || cut_err,
         duration_ms: u64::try_from(Timestamp::now().since(row.updated_at)).unwrap_or(0),
+        file: None,
     };
     let note = results::ended(app, &row, &connection.host, state, None, Some(&outcome));
     let step = Step {

@@ -21,7 +21,7 @@ use std::{
 };
 
 use farol_protocol::{
-    ActionId, ActionKind, Effect, HostId, Plan, SessionId, Timestamp,
+    ActionId, Effect, HostId, Plan, SessionId, Timestamp,
     frame::{self, ActionRef, Order, ToAgent},
     legacy as wire,
 };
@@ -230,11 +230,8 @@ impl Fleet {
 fn order(peer: Peer, row: &ActionRow) -> Option<String> {
     match peer {
         Peer::V1 => {
-            let order = Order { action_id: row.id, plan: row.plan.clone() };
-            Some(frame::encode(&match row.kind {
-                ActionKind::CommandExec => ToAgent::CommandExec(order),
-                ActionKind::ServiceControl => ToAgent::ServiceControl(order),
-            }))
+            let order = Order { action_id: row.id, plan: row.plan.clone(), signatures: Vec::new() };
+            Some(frame::encode(&ToAgent::order(row.kind, order)))
         }
         Peer::Legacy => match Plan::parse(&row.plan) {
             Ok((_, Effect::CommandExec(exec))) => Some(frame::encode(&wire::Exec::new(row.id, exec))),

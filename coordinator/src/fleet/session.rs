@@ -12,7 +12,7 @@ use std::{
 use farol_pki::PeerIdentity;
 use farol_protocol::{
     FromAgent, MAX_FRAME_BYTES, Report, SessionId, StreamId, Timestamp, ToAgent,
-    action::DEFAULT_TIMEOUT_MS,
+    effect::DEFAULT_TIMEOUT_MS,
     frame::{
         self, ChecksAssign, ErrorCode, ErrorFrame, Heartbeat, Hello, HelloAnswer, HelloPolicy, TelemetryAck,
         TelemetryPush, Timeouts,
@@ -285,6 +285,7 @@ impl Connection {
             protocol: farol_protocol::version::CURRENT,
             session_id: self.session,
             committed_seq: committed,
+            backlog_committed_seq: None,
             heartbeat_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
             timestamp: now,
         };
@@ -420,6 +421,8 @@ impl Connection {
             // Boxed: rare, and their futures would stay resident for every connection.
             FromAgent::ActionAccepted(accepted) => Box::pin(results::accepted(self, &accepted)).await,
             FromAgent::ActionResult(result) => Box::pin(results::finished(self, *result)).await,
+            // Nothing takes these yet.
+            FromAgent::ActionOutput(_) | FromAgent::CertificateInstalled(_) => None,
             FromAgent::Heartbeat(heartbeat) => {
                 self.set_skew(heartbeat.timestamp, Timestamp::now());
                 None

@@ -127,7 +127,9 @@ fn thresholds(app: &Shared, row: &FindingRow) -> Option<farol_protocol::report::
         Probe::Disk(probe) => Some(probe.limits),
         Probe::Memory(limits) | Probe::Load(limits) => Some(*limits),
         Probe::Sqlite(probe) => Some(probe.limits),
-        Probe::Process(_) => None,
+        Probe::Unit(probe) => Some(probe.limits),
+        Probe::Journal(probe) => Some(probe.limits),
+        Probe::Process(_) | Probe::Container(_) => None,
     }
     .filter(|limits| limits.warning.is_some() || limits.critical.is_some())
 }

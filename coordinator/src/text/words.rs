@@ -2,7 +2,8 @@
 
 use farol_protocol::{
     Effect, Language, RiskClass, Status, Timestamp,
-    action::{FinalState, ReasonCode, ServiceVerb},
+    action::{FinalState, ReasonCode},
+    effect::{LogSource, ServiceVerb},
     registry::Severity,
 };
 use time::{OffsetDateTime, UtcOffset, macros::format_description};
@@ -61,6 +62,39 @@ pub fn effect(effect: &Effect, language: Language) -> String {
                     say!(language, "reiniciar o serviço {service}", "restart the service {service}")
                 }
             }
+        }
+        Effect::ContainerControl(control) => {
+            let container = quote(&control.container);
+            match control.verb {
+                ServiceVerb::Start => {
+                    say!(language, "iniciar o contêiner {container}", "start the container {container}")
+                }
+                ServiceVerb::Stop => say!(language, "parar o contêiner {container}", "stop the container {container}"),
+                ServiceVerb::Restart => {
+                    say!(language, "reiniciar o contêiner {container}", "restart the container {container}")
+                }
+            }
+        }
+        Effect::FileDiff(diff) => {
+            let path = quote(&diff.path);
+            say!(
+                language,
+                "comparar o arquivo {path} com o conteúdo desejado",
+                "compare the file {path} with what is wanted"
+            )
+        }
+        Effect::FileApply(apply) => {
+            let path = quote(&apply.path);
+            say!(language, "alterar o arquivo {path}", "change the file {path}")
+        }
+        Effect::FileRollback(rollback) => {
+            let id = rollback.action_id;
+            say!(language, "desfazer a alteração de arquivo da ação {id}", "undo the file change of action {id}")
+        }
+        Effect::LogsRead(read) => {
+            let (LogSource::Unit(source) | LogSource::Path(source)) = &read.source;
+            let source = quote(source);
+            say!(language, "ler os registros de {source}", "read the log of {source}")
         }
     }
 }
@@ -160,6 +194,11 @@ pub const fn reason_words(reason: ReasonCode, language: Language) -> &'static st
             ("o diário do agente mudou ou voltou no tempo", "the agent's journal changed or went back in time")
         }
         ReasonCode::HostLost => ("o host sumiu ou foi revogado", "the host was gone for too long or revoked"),
+        ReasonCode::ClockSkew => {
+            ("o relógio do host difere demais do coordenador", "the clocks of host and coordinator differ too much")
+        }
+        ReasonCode::BadSignature => ("uma assinatura não é válida", "a signature is not valid"),
+        ReasonCode::Unavailable => ("falta ao host o que a ação exige", "the host lacks what the action needs"),
     };
     match language {
         Language::PtBr => pt,
