@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use super::{
     results,
     session::{Connection, End, Joined},
-    socket::{Incoming, Socket},
+    socket::Incoming,
 };
 use crate::{
     action::{Event, State},
@@ -35,12 +35,7 @@ const COMMIT_LIMIT: Duration = Duration::from_secs(30);
 /// What one answer keeps of an output.
 const OUTPUT_LIMIT: usize = 64 * 1024;
 
-pub(super) async fn serve(
-    mut connection: Connection,
-    hello: Hello,
-    join: impl FnOnce(),
-    joined: &Joined,
-) -> (End, Socket) {
+pub(super) async fn serve(connection: &mut Connection, hello: Hello, join: impl FnOnce(), joined: &Joined) -> End {
     let now = Timestamp::now();
     if let Some(theirs) = hello.timestamp {
         connection.set_skew(theirs, now);
@@ -48,9 +43,9 @@ pub(super) async fn serve(
     if connection.host.protocol.is_some_and(|version| version > 0) {
         // What the agent before it was sent lies in a journal that this one
         // does not have.
-        if let Err(error) = results::lose_sent(&connection).await {
+        if let Err(error) = results::lose_sent(connection).await {
             tracing::error!("orders of the agent before could not be ended: {error}");
-            return (End::Close(CloseCode::Error, "the store failed"), connection.socket);
+            return End::Close(CloseCode::Error, "the store failed");
         }
     }
     let saved = connection
@@ -60,7 +55,7 @@ pub(super) async fn serve(
         .await;
     if let Err(error) = saved {
         tracing::error!("a hello could not be saved: {error}");
-        return (End::Close(CloseCode::Error, "the store failed"), connection.socket);
+        return End::Close(CloseCode::Error, "the store failed");
     }
     tracing::info!(version = hello.version, "an agent of the older contract said hello");
     let answer = HelloAnswer {
@@ -68,12 +63,11 @@ pub(super) async fn serve(
         policy: HelloPolicy { timeouts: Timeouts { exec: DEFAULT_TIMEOUT_MS }, max_payload: MAX_FRAME_BYTES as u64 },
     };
     if !connection.socket.send(frame::encode(&answer)).await {
-        return (End::Gone, connection.socket);
+        return End::Gone;
     }
     join();
     joined.announce();
-    let end = talk(&mut connection).await;
-    (end, connection.socket)
+    talk(connection).await
 }
 
 async fn talk(connection: &mut Connection) -> End {

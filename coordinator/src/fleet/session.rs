@@ -80,39 +80,77 @@ pub(super) async fn run(app: App, host: HostKey, identity: PeerIdentity, upgrade
     let session = SessionId::new();
     let span = tracing::info_span!("session", agent_id = identity.host_id, session_id = %session);
     let served = async {
-        let Some(socket) = Socket::new(upgraded).await else { return };
-        match Box::pin(app.store.host_by_key(host)).await {
-            Ok(row) => begin(app, row, session, identity.key_sha256, socket, stop).await,
-            Err(error) => {
-                tracing::error!("a connection could not begin: {error}");
-                socket.close(CloseCode::Error, "the store failed").await;
-            }
+        // What it takes to open a session is several times what it takes to
+        // hold one: in a box of its own it is gone before the long part.
+        if let Some(live) = Box::pin(open(app, host, session, identity.key_sha256, upgraded, stop)).await {
+            live.run().await;
         }
     };
     served.instrument(span).await;
 }
 
-async fn begin(
+/// An open session of protocol v1.
+struct Live {
+    connection: Connection,
+    stream: Stream,
+    joined: Joined,
+}
+
+impl Live {
+    async fn run(mut self) {
+        let end = self.connection.talk(&mut self.stream).await;
+        drop(self.joined);
+        Box::pin(over(end, self.connection.socket)).await;
+    }
+}
+
+async fn over(end: End, socket: Socket) {
+    match end {
+        End::Gone => tracing::info!("the connection ended"),
+        End::Close(code, reason) => {
+            tracing::info!("the connection is closed: {reason}");
+            socket.close(code, reason).await;
+        }
+    }
+}
+
+/// Takes the hello and answers it. None when the connection is over: it was
+/// refused, broke off, or was that of an older peer.
+async fn open(
     app: App,
-    host: HostRow,
+    host: HostKey,
     session: SessionId,
     key_sha256: String,
-    mut socket: Socket,
+    upgraded: Upgraded,
     stop: CancellationToken,
-) {
+) -> Option<Live> {
+    let mut socket = Socket::new(upgraded).await?;
+    let host = match app.store.host_by_key(host).await {
+        Ok(row) => row,
+        Err(error) => {
+            tracing::error!("a connection could not begin: {error}");
+            socket.close(CloseCode::Error, "the store failed").await;
+            return None;
+        }
+    };
     let first = match timeout(HELLO_LIMIT, socket.receive()).await {
         Ok(Incoming::Text(text)) => text,
-        Ok(Incoming::Violation(code, reason)) => return socket.close(code, &reason).await,
+        Ok(Incoming::Violation(code, reason)) => {
+            socket.close(code, &reason).await;
+            return None;
+        }
         Ok(Incoming::Sign | Incoming::Closed) | Err(_) => {
-            return socket.close(CloseCode::Policy, "no hello came").await;
+            socket.close(CloseCode::Policy, "no hello came").await;
+            return None;
         }
     };
     let hello = match read_hello(first.as_str()) {
         Ok(hello) => hello,
-        Err(error) => return refuse(socket, error).await,
+        Err(error) => {
+            refuse(socket, error).await;
+            return None;
+        }
     };
-    // Not kept for the life of the connection.
-    drop(first);
     let names = [host.id.as_str(), host.name.as_str()];
     let claimed = match &hello {
         First::V1(hello) => &hello.agent_id,
@@ -123,20 +161,17 @@ async fn begin(
             "the certificate is that of host `{}` ({}), but the hello claims another agent_id",
             host.name, host.id
         );
-        return refuse(socket, error(ErrorCode::WrongIdentity, message)).await;
+        refuse(socket, error(ErrorCode::WrongIdentity, message)).await;
+        return None;
     }
 
     let cut = stop.child_token();
     let (sender, outgoing) = mpsc::channel(OUTGOING);
-    let now = Timestamp::now();
-    let seen = app.fleet.seen_cell(host.key, now);
-    let peer = match &hello {
-        First::V1(_) => Peer::V1,
-        First::Legacy(_) => Peer::Legacy,
-    };
-    let connection = Connection {
+    let seen = app.fleet.seen_cell(host.key, Timestamp::now());
+    let joined = Joined { app: Arc::clone(&app), host: host.key, session, name: host.name.clone() };
+    let mut connection = Connection {
         app: Arc::clone(&app),
-        host: host.clone(),
+        host,
         session,
         socket,
         outgoing,
@@ -145,25 +180,26 @@ async fn begin(
         skew_ms: 0,
         differences: VecDeque::new(),
     };
-    let joined = Joined { app: Arc::clone(&app), host: host.key, session, name: host.name.clone() };
-    let (end, socket) = match hello {
-        First::V1(hello) => {
-            let join = || app.fleet.join(host.key, session, key_sha256, peer, sender, cut);
-            connection.serve(*hello, join, &joined).await
-        }
-        First::Legacy(hello) => {
-            let join = || app.fleet.join(host.key, session, key_sha256, peer, sender, cut);
-            Box::pin(legacy::serve(connection, hello, join, &joined)).await
-        }
+    let host = connection.host.key;
+    let join = |peer| app.fleet.join(host, session, key_sha256, peer, sender, cut);
+    let end = match hello {
+        First::V1(hello) => match connection.answer_hello(&hello).await {
+            Ok(Some(stream)) => {
+                join(Peer::V1);
+                joined.announce();
+                return Some(Live { connection, stream, joined });
+            }
+            Ok(None) => End::Gone,
+            Err(error) => {
+                tracing::error!("a hello could not be answered: {error}");
+                End::Close(CloseCode::Error, "the store failed")
+            }
+        },
+        First::Legacy(hello) => legacy::serve(&mut connection, hello, || join(Peer::Legacy), &joined).await,
     };
     drop(joined);
-    match end {
-        End::Gone => tracing::info!("the connection ended"),
-        End::Close(code, reason) => {
-            tracing::info!("the connection is closed: {reason}");
-            socket.close(code, reason).await;
-        }
-    }
+    over(end, connection.socket).await;
+    None
 }
 
 /// Announces a connection, and its end however that comes.
@@ -251,22 +287,6 @@ struct Stream {
 }
 
 impl Connection {
-    async fn serve(mut self, hello: Hello, join: impl FnOnce(), joined: &Joined) -> (End, Socket) {
-        let mut stream = match Box::pin(self.answer_hello(&hello)).await {
-            Ok(Some(stream)) => stream,
-            Ok(None) => return (End::Gone, self.socket),
-            Err(error) => {
-                tracing::error!("a hello could not be answered: {error}");
-                return (End::Close(CloseCode::Error, "the store failed"), self.socket);
-            }
-        };
-        drop(hello);
-        join();
-        joined.announce();
-        let end = self.talk(&mut stream).await;
-        (end, self.socket)
-    }
-
     async fn answer_hello(&mut self, hello: &Hello) -> Result<Option<Stream>> {
         let now = Timestamp::now();
         self.set_skew(hello.timestamp, now);
