@@ -13,9 +13,10 @@ use crate::{
     error::{Error, Result},
     events::Noun,
     store::{
-        actions::{ActionRow, Decided, NewAction, Step},
+        actions::{ActionRow, Decided, NewAction},
         hosts::{Enrolment, HostKey, HostRow},
         inbox::Note,
+        steps::{Request, Step},
     },
     text::{self, Message},
 };
@@ -198,8 +199,8 @@ impl Shared {
     /// store failed.
     pub async fn cancel(&self, by: &Operator, id: ActionId, comment: &str) -> Result<ActionRow> {
         let comment = text::plain(comment, 1000);
-        let step = Step { detail: Some(&comment), ..Step::new(Event::Cancel, by.name()) };
-        let stepped = self.store.step(id, &step, Timestamp::now()).await?;
+        let step = Step { detail: Some(comment.clone()), ..Step::new(Event::Cancel, by.name()) };
+        let stepped = self.store.step(Request::of(id, step, Timestamp::now())).await?;
         let row = stepped.row().clone();
         if stepped.moved() {
             self.events.publish(Noun::Action, id.to_string(), row.state.as_str());

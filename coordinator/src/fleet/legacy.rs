@@ -25,7 +25,11 @@ use super::{
 use crate::{
     action::{Event, State},
     error::{Error, Result},
-    store::{actions::Step, bulk::Bulk},
+    store::{
+        actions::ActionRow,
+        bulk::Bulk,
+        steps::{Request, Step},
+    },
 };
 
 /// Such a peer sends no heartbeats; its WebSocket answers pings.
@@ -184,11 +188,11 @@ async fn executed(connection: &Connection, answer: ExecAnswer) -> Result<()> {
     };
     let note = results::ended(app, &row, &connection.host, state, None, Some(&outcome));
     let step = Step {
-        detail: answer.error.as_deref(),
-        outcome: Some(&outcome),
+        detail: answer.error,
+        outcome: Some(outcome),
         ..Step::new(Event::Finish(state), &connection.host.name).saying(note)
     };
-    let stepped = app.store.step(id, &step, Timestamp::now()).await?;
+    let stepped = app.store.step(Request::of(id, step, Timestamp::now())).await?;
     results::announce(app, stepped.row());
     app.wake.dispatch.notify_one();
     Ok(())
@@ -199,8 +203,9 @@ async fn open_order(connection: &Connection, named: Option<ActionId>) -> Result<
     if named.is_some() {
         return Ok(named);
     }
-    let next = connection.app.store.next_order(connection.host.key).await?;
-    Ok(next.filter(|row| matches!(row.state, State::Sent | State::Accepted)).map(|row| row.id))
+    let open = connection.app.store.open_actions().await?;
+    let sent = |row: &&ActionRow| row.host == connection.host.key && matches!(row.state, State::Sent | State::Accepted);
+    Ok(open.iter().find(sent).map(|row| row.id))
 }
 
 fn bounded(mut text: String) -> (String, bool) {

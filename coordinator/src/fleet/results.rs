@@ -1,11 +1,15 @@
 //! What an agent says of its orders becomes steps of their actions.
 
+use std::sync::Arc;
+
 use farol_protocol::{
     ActionId, RiskClass, Timestamp, ToAgent,
     action::{FinalState, Outcome, ReasonCode},
     frame::{self, ActionAccepted, ActionRef, ActionResult, ErrorFrame, Hello},
     registry::Persona,
 };
+
+use tracing::Instrument as _;
 
 use super::session::{Connection, End};
 use crate::{
@@ -16,8 +20,9 @@ use crate::{
     events::Noun,
     remediation::{self, Proposal},
     store::{
-        actions::{ActionRow, Step},
+        actions::ActionRow,
         hosts::HostRow,
+        steps::{Request, Step},
     },
     text::Message,
 };
@@ -65,10 +70,10 @@ pub(super) async fn not_taken(connection: &Connection, error: &ErrorFrame) -> Op
             );
             let step = Step {
                 reason: Some(ReasonCode::InvalidPlan),
-                detail: Some(&error.message),
+                detail: Some(error.message.clone()),
                 ..Step::new(Event::Finish(FinalState::Refused), &connection.host.name).saying(note)
             };
-            match connection.app.store.step(id, &step, Timestamp::now()).await {
+            match connection.app.store.step(Request::of(id, step, Timestamp::now())).await {
                 Ok(stepped) => {
                     announce(&connection.app, stepped.row());
                     connection.app.wake.dispatch.notify_one();
@@ -92,26 +97,33 @@ pub(crate) async fn lose(app: &Shared, row: &ActionRow, host: &HostRow, reason: 
     }
     let note = ended(app, row, host, FinalState::Interrupted, Some(reason), None);
     let step = Step { reason: Some(reason), ..Step::new(Event::Lose, "farol").saying(note) };
-    let stepped = app.store.step(row.id, &step, Timestamp::now()).await?;
+    let stepped = app.store.step(Request::of(row.id, step, Timestamp::now())).await?;
     announce(app, stepped.row());
     Ok(())
 }
 
-pub(super) async fn accepted(connection: &Connection, accepted: &ActionAccepted) -> Option<End> {
-    let step = Step {
-        journal: Some(accepted.journal),
-        of: Some(connection.host.key),
-        ..Step::new(Event::Accept, &connection.host.name)
-    };
-    match connection.app.store.step(accepted.action_id, &step, Timestamp::now()).await {
-        Ok(stepped) => {
-            if stepped.moved() {
-                announce(&connection.app, stepped.row());
+/// Written soon rather than now: a quick action's end takes it along, and
+/// until either is committed the order counts as sent, which says as much.
+pub(super) fn accepted(connection: &Connection, accepted: &ActionAccepted) {
+    let (id, journal, name) = (accepted.action_id, accepted.journal, connection.host.name.clone());
+    let choose = move |_: &ActionRow| Step { journal: Some(journal), ..Step::new(Event::Accept, &name) };
+    let request = Request::choosing(id, Timestamp::now(), choose).by_host(connection.host.key);
+    let pending = connection.app.store.step_soon(request);
+    let app = Arc::clone(&connection.app);
+    tokio::spawn(
+        async move {
+            match pending.committed().await {
+                Ok(stepped) if stepped.moved() => announce(&app, stepped.row()),
+                Ok(_) => {}
+                Err(Error::NotFound { .. }) => {
+                    tracing::warn!(action_id = %id, "the agent speaks of an action that is not its own");
+                }
+                // It stays `sent`, and the agent says more of it.
+                Err(error) => tracing::error!(action_id = %id, "that an action began could not be stored: {error}"),
             }
-            None
         }
-        Err(error) => failed(&error, accepted.action_id),
-    }
+        .in_current_span(),
+    );
 }
 
 pub(super) async fn finished(connection: &mut Connection, result: ActionResult) -> Option<End> {
@@ -129,46 +141,59 @@ pub(super) async fn finished(connection: &mut Connection, result: ActionResult) 
 }
 
 async fn finish(connection: &Connection, result: &ActionResult) -> Result<()> {
-    let row = own(connection, result.action_id).await?;
     let app = &connection.app;
-    let not_now = matches!(result.reason, Some(ReasonCode::Busy | ReasonCode::JournalFailed));
-    if result.state == FinalState::Refused && not_now {
-        // The host did not look at it, or could not write that it did: it had
-        // no effect, and waits in the queue until its expiry.
-        tracing::info!(action_id = %row.id, reason = ?result.reason, "the host cannot take the order now, it waits");
-        let step = Step { detail: result.detail.as_deref(), ..Step::new(Event::Return, &connection.host.name) };
-        announce(app, app.store.step(row.id, &step, Timestamp::now()).await?.row());
-        app.fleet.take_back(row.host, row.id);
+    let id = result.action_id;
+    let not_now = result.state == FinalState::Refused
+        && matches!(result.reason, Some(ReasonCode::Busy | ReasonCode::JournalFailed));
+    let choose = {
+        let (app, host, result) = (Arc::clone(app), connection.host.clone(), result.clone());
+        move |row: &ActionRow| if not_now { returned(&result, &host) } else { end(&app, row, &host, &result) }
+    };
+    let request = Request::choosing(id, Timestamp::now(), choose).by_host(connection.host.key);
+    let stepped = app.store.step(request).await?;
+    let row = stepped.row();
+    if not_now {
+        tracing::info!(action_id = %id, reason = ?result.reason, "the host cannot take the order now, it waits");
+        announce(app, row);
+        app.fleet.take_back(row.host, id);
         return Ok(());
     }
+    if row.plan_hash != result.plan_hash && result.state != FinalState::Refused {
+        tracing::error!(action_id = %id, "the agent ran another plan than the one that was sent");
+    }
+    if stepped.moved() {
+        tracing::info!(action_id = %id, state = row.state.as_str(), "an action ended");
+        announce(app, row);
+        app.wake.dispatch.notify_one();
+        if let (FinalState::Refused, Some(ReasonCode::SignatureRequired), Some(class)) =
+            (result.state, result.reason, result.required_class)
+        {
+            plan_again(app, row, &connection.host, class).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The host did not look at it, or could not write that it did: it had no
+/// effect, and waits in the queue until its expiry.
+fn returned(result: &ActionResult, host: &HostRow) -> Step {
+    Step { detail: result.detail.clone(), ..Step::new(Event::Return, &host.name) }
+}
+
+fn end(app: &Shared, row: &ActionRow, host: &HostRow, result: &ActionResult) -> Step {
     // Refused because of a cancel that came before it: that is what a cancel asks for.
     let state = match (result.state, result.reason) {
         (FinalState::Refused, Some(ReasonCode::Cancelled)) => FinalState::Cancelled,
         (state, _) => state,
     };
-    if row.plan_hash != result.plan_hash && result.state != FinalState::Refused {
-        tracing::error!(action_id = %row.id, "the agent ran another plan than the one that was sent");
-    }
-    let note = ended(app, &row, &connection.host, state, result.reason, result.outcome.as_ref());
-    let step = Step {
+    let note = ended(app, row, host, state, result.reason, result.outcome.as_ref());
+    Step {
         reason: result.reason,
-        detail: result.detail.as_deref(),
-        outcome: result.outcome.as_ref(),
+        detail: result.detail.clone(),
+        outcome: result.outcome.clone(),
         journal: Some(result.journal),
-        ..Step::new(Event::Finish(state), &connection.host.name).saying(note)
-    };
-    let stepped = app.store.step(row.id, &step, Timestamp::now()).await?;
-    if stepped.moved() {
-        tracing::info!(action_id = %row.id, state = stepped.row().state.as_str(), "an action ended");
-        announce(app, stepped.row());
-        app.wake.dispatch.notify_one();
-        if let (FinalState::Refused, Some(ReasonCode::SignatureRequired), Some(class)) =
-            (result.state, result.reason, result.required_class)
-        {
-            plan_again(app, &row, &connection.host, class).await?;
-        }
+        ..Step::new(Event::Finish(state), &host.name).saying(note)
     }
-    Ok(())
 }
 
 /// The host's policy puts the step above what was planned: the same step is

@@ -439,7 +439,10 @@ impl Connection {
         match frame {
             FromAgent::TelemetryPush(push) => self.push(stream, push).await,
             // Boxed: rare, and their futures would stay resident for every connection.
-            FromAgent::ActionAccepted(accepted) => Box::pin(results::accepted(self, &accepted)).await,
+            FromAgent::ActionAccepted(accepted) => {
+                results::accepted(self, &accepted);
+                None
+            }
             FromAgent::ActionResult(result) => Box::pin(results::finished(self, *result)).await,
             // Nothing takes these yet.
             FromAgent::ActionOutput(_) | FromAgent::CertificateInstalled(_) => None,

@@ -1,13 +1,15 @@
 //! Hands approved actions to their hosts, one at a time each, and ends those
 //! whose time has passed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use farol_protocol::{
     Timestamp,
     action::{FinalState, ReasonCode},
     registry::Persona,
 };
+
+use futures_util::future::join_all;
 
 use crate::{
     action::{Event, State},
@@ -17,8 +19,9 @@ use crate::{
     fleet::Handed,
     remediation,
     store::{
-        actions::{ActionRow, Step},
-        hosts::Enrolment,
+        actions::ActionRow,
+        hosts::{Enrolment, HostKey, HostRow},
+        steps::{Request, Step},
     },
     text::Message,
 };
@@ -35,45 +38,60 @@ const RETURNED_WAIT_MS: i64 = 2_000;
 
 pub(super) async fn pass(app: App) -> Result<()> {
     let now = Timestamp::now();
-    let mut hosts = HashSet::new();
-    for row in app.store.open_actions().await? {
+    let open = app.store.open_actions().await?;
+    let hosts = app.store.hosts_of(open.iter().map(|row| row.host)).await?;
+    // The order a host is to get now: the one that was sent and not answered,
+    // or else the oldest in its queue. One at a time.
+    let mut orders: HashMap<HostKey, (u8, ActionRow)> = HashMap::new();
+    for row in open {
+        let Some(host) = hosts.get(&row.host) else { continue };
         match row.state {
             State::Proposed | State::Approved | State::Queued if row.expires_at <= now => {
-                expire(&app, &row, now).await?
+                expire(&app, &row, host, now).await?;
             }
             // A crash between the two steps of an approval cannot be: they are
             // one transaction. This keeps it so for whatever writes later.
             State::Approved => {
-                app.store.step(row.id, &Step::new(Event::Queue, "farol"), now).await?;
-                hosts.insert(row.host);
+                app.store.step(Request::of(row.id, Step::new(Event::Queue, "farol"), now)).await?;
+                app.wake.dispatch.notify_one();
             }
-            State::Queued | State::Sent | State::Accepted if !lost(&app, &row, now).await? => {
-                hosts.insert(row.host);
+            State::Queued | State::Sent | State::Accepted if !lost(&app, &row, host, now).await? => {
+                let turn = match row.state {
+                    State::Accepted => 0,
+                    State::Sent => 1,
+                    _ => 2,
+                };
+                // Oldest first, so that among equals the first one stays.
+                if orders.get(&row.host).is_none_or(|(first, _)| turn < *first) {
+                    orders.insert(row.host, (turn, row));
+                }
             }
             _ => {}
         }
     }
-    for host in hosts.into_iter().filter(|host| app.fleet.online(*host)) {
-        if let Some(row) = app.store.next_order(host).await? {
-            hand(&app, row, now).await?;
-        }
+    let handed = orders
+        .into_iter()
+        .filter(|(host, _)| app.fleet.online(*host))
+        .filter_map(|(key, (_, row))| Some(hand(&app, row, hosts.get(&key)?, now)));
+    // Together, so that what they write is one commit.
+    for handed in join_all(handed).await {
+        handed?;
     }
     Ok(())
 }
 
-async fn hand(app: &App, mut row: ActionRow, now: Timestamp) -> Result<()> {
+async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> Result<()> {
     let fresh = row.state == State::Queued;
     if !fresh && app.fleet.has_order(row.host, row.id) {
         return Ok(());
     }
-    let host = app.store.host_by_key(row.host).await?;
     // An agent refuses what has expired; a peer that cannot is not asked.
     if row.expires_at <= now && host.protocol == Some(0) {
         return Ok(());
     }
     if fresh {
         // The host may have changed since the approval: then it waits.
-        if let Err(why) = remediation::may_leave(&row, &host) {
+        if let Err(why) = remediation::may_leave(&row, host) {
             tracing::debug!(action_id = %row.id, "an order waits: {why}");
             return Ok(());
         }
@@ -81,11 +99,11 @@ async fn hand(app: &App, mut row: ActionRow, now: Timestamp) -> Result<()> {
             return Ok(());
         }
         // Written before it is sent: what may have reached the host is known.
-        let stepped = app.store.step(row.id, &Step::new(Event::Send, "farol"), now).await?;
+        let stepped = app.store.step(Request::of(row.id, Step::new(Event::Send, "farol"), now)).await?;
         if !stepped.moved() {
             return Ok(());
         }
-        row = stepped.row().clone();
+        row = stepped.into_row();
         app.events.publish(Noun::Action, row.id.to_string(), State::Sent.as_str());
     }
     // Before the order, so that the host refuses what it has not begun.
@@ -103,18 +121,17 @@ async fn hand(app: &App, mut row: ActionRow, now: Timestamp) -> Result<()> {
         Handed::Never => {
             let step = Step {
                 reason: Some(ReasonCode::InvalidPlan),
-                detail: Some("the host's agent has no such order"),
+                detail: Some("the host's agent has no such order".to_owned()),
                 ..Step::new(Event::Finish(FinalState::Refused), "farol")
             };
-            let stepped = app.store.step(row.id, &step, now).await?;
+            let stepped = app.store.step(Request::of(row.id, step, now)).await?;
             app.events.publish(Noun::Action, row.id.to_string(), stepped.row().state.as_str());
         }
     }
     Ok(())
 }
 
-async fn expire(app: &App, row: &ActionRow, now: Timestamp) -> Result<()> {
-    let host = app.store.host_by_key(row.host).await?;
+async fn expire(app: &App, row: &ActionRow, host: &HostRow, now: Timestamp) -> Result<()> {
     let body = Message::ActionExpired {
         id: &row.id.to_string(),
         what: &remediation::in_words(app, row),
@@ -123,16 +140,16 @@ async fn expire(app: &App, row: &ActionRow, now: Timestamp) -> Result<()> {
     }
     .in_words(app.language());
     let note = remediation::note(row.id, "expired", Persona::A7.as_str(), false, "outcome", body);
-    let stepped = app.store.step(row.id, &Step::new(Event::Expire, "farol").saying(note), now).await?;
+    let step = Step::new(Event::Expire, "farol").saying(note);
+    let stepped = app.store.step(Request::of(row.id, step, now)).await?;
     app.events.publish(Noun::Action, row.id.to_string(), stepped.row().state.as_str());
     Ok(())
 }
 
 /// Whether nobody will ever tell how an order ended: its host was revoked, or
 /// is gone for too long.
-async fn lost(app: &App, row: &ActionRow, now: Timestamp) -> Result<bool> {
+async fn lost(app: &App, row: &ActionRow, host: &HostRow, now: Timestamp) -> Result<bool> {
     let gone_since = row.expires_at.plus_ms(row.timeout_ms).plus_ms(HOST_LOST_MS);
-    let host = app.store.host_by_key(row.host).await?;
     let revoked = host.enrolment == Enrolment::Revoked;
     // A host that is there answers within the order's own times, or never will.
     let unanswered = row.expires_at.plus_ms(row.timeout_ms).plus_ms(ANSWER_LIMIT_MS);
@@ -142,9 +159,9 @@ async fn lost(app: &App, row: &ActionRow, now: Timestamp) -> Result<bool> {
     }
     if row.state == State::Queued {
         // It never left, so it is known to have had no effect.
-        expire(app, row, now).await?;
+        expire(app, row, host, now).await?;
     } else {
-        crate::fleet::lose(app, row, &host, ReasonCode::HostLost).await?;
+        crate::fleet::lose(app, row, host, ReasonCode::HostLost).await?;
     }
     Ok(true)
 }

@@ -1,19 +1,17 @@
-//! Actions: each step is a conditional update that writes its transition, its
-//! record and what is said about it in one transaction.
+//! Actions: plans, decisions, and what is read of them. How they move is in
+//! [`super::steps`].
 
-use farol_protocol::{
-    ActionId, ActionKind, PlanHash, RiskClass, Timestamp,
-    action::{Outcome, ReasonCode},
-    frame::JournalHead,
-};
+use farol_protocol::{ActionId, ActionKind, PlanHash, RiskClass, Timestamp, action::Outcome};
 use serde::Serialize;
-use sqlx::{AnyConnection, FromRow};
+use sqlx::{Any, AnyConnection, FromRow, QueryBuilder};
 
 use super::{
     Cursor, Page, Store, audit,
-    hosts::{self, HostKey},
+    hosts::HostKey,
     inbox::{self, Note},
-    serde_word, word,
+    serde_word,
+    steps::{self, Request, Step, Stepped},
+    word,
 };
 use crate::{
     action::{Event, State},
@@ -179,67 +177,6 @@ impl TryFrom<Raw> for ActionRow {
     }
 }
 
-/// A step to take.
-#[derive(Debug)]
-pub struct Step<'a> {
-    /// What happens.
-    pub event: Event,
-    /// Operator, host or `farol`.
-    pub actor: &'a str,
-    /// Why, as a stable code.
-    pub reason: Option<ReasonCode>,
-    /// Why, in words.
-    pub detail: Option<&'a str>,
-    /// What the process left.
-    pub outcome: Option<&'a Outcome>,
-    /// The host's journal after it.
-    pub journal: Option<JournalHead>,
-    /// What is said in the finding's thread.
-    pub note: Option<Note>,
-    /// The host that says so; of another's action it knows nothing.
-    pub of: Option<HostKey>,
-}
-
-impl<'a> Step<'a> {
-    /// A step without more to say.
-    #[must_use]
-    pub const fn new(event: Event, actor: &'a str) -> Self {
-        Self { event, actor, reason: None, detail: None, outcome: None, journal: None, note: None, of: None }
-    }
-
-    /// The same, said in the finding's thread.
-    #[must_use]
-    pub fn saying(mut self, note: Note) -> Self {
-        self.note = Some(note);
-        self
-    }
-}
-
-/// What a step did.
-#[derive(Debug, Clone)]
-pub enum Stepped {
-    /// The action moved.
-    Moved(ActionRow),
-    /// The event does not fit where the action is; nothing changed.
-    Stayed(ActionRow),
-}
-
-impl Stepped {
-    /// The action afterwards.
-    #[must_use]
-    pub const fn row(&self) -> &ActionRow {
-        match self {
-            Self::Moved(row) | Self::Stayed(row) => row,
-        }
-    }
-
-    /// Whether it moved.
-    #[must_use]
-    pub const fn moved(&self) -> bool {
-        matches!(self, Self::Moved(_))
-    }
-}
-
 /// What an approval led to.
 #[derive(Debug, Clone)]
 pub enum Decided {
@@ -314,39 +251,26 @@ impl Store {
             .collect())
     }
 
-    /// The order a host is to get now: the one that was sent and not
-    /// answered, or else the oldest in its queue. One at a time.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn next_order(&self, host: HostKey) -> Result<Option<ActionRow>> {
-        let row: Option<Raw> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "select {COLUMNS} from action where host_key = $1 and state in ('queued', 'sent', 'accepted')
-             order by case state when 'accepted' then 0 when 'sent' then 1 else 2 end, issued_ms, id limit 1"
-        )))
-        .bind(host.0)
-        .fetch_optional(self.state().read())
-        .await
-        .context("read the queue")?;
-        row.map(ActionRow::try_from).transpose()
-    }
-
     /// The life of an action.
     ///
     /// # Errors
     /// The store failed.
     pub async fn transitions(&self, id: ActionId) -> Result<Vec<TransitionRow>> {
-        let rows: Vec<(String, i64, String)> =
-            sqlx::query_as("select state, at_ms, actor from action_transition where action_id = $1 order by n")
-                .bind(id.to_string())
-                .fetch_all(self.state().read())
-                .await
-                .context("read the transitions")?;
-        rows.into_iter()
-            .map(|(state, at, actor)| {
-                Ok(TransitionRow { state: word("action state", &state)?, at: Timestamp::from_ms(at), actor })
+        // The record has one entry for each state that was entered, beside others.
+        let rows: Vec<(String, i64, String)> = sqlx::query_as(
+            "select verb, at_ms, actor from audit where object_kind = 'action' and object_id = $1 order by id",
+        )
+        .bind(id.to_string())
+        .fetch_all(self.state().read())
+        .await
+        .context("read the transitions")?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(verb, at, actor)| {
+                let state = verb.strip_prefix("action.")?.parse().ok()?;
+                Some(TransitionRow { state, at: Timestamp::from_ms(at), actor })
             })
-            .collect()
+            .collect())
     }
 
     /// The decisions on an action.
@@ -371,17 +295,6 @@ impl Store {
                 at: Timestamp::from_ms(at),
             })
             .collect())
-    }
-
-    /// Takes a step, if it fits.
-    ///
-    /// # Errors
-    /// No such action, or the store failed.
-    pub async fn step(&self, id: ActionId, step: &Step<'_>, now: Timestamp) -> Result<Stepped> {
-        let mut write = self.state().write().await?;
-        let stepped = advance(&mut write, id, step, now).await?;
-        write.commit().await?;
-        Ok(stepped)
     }
 
     /// A person agrees to exactly this plan. R3 takes two people, neither of
@@ -413,10 +326,11 @@ impl Store {
             write.commit().await?;
             return Ok(Decided::WaitsForSecond(row));
         }
-        advance(&mut write, id, &Step::new(Event::Approve, by.name()).saying(note), now).await?;
-        let stepped = advance(&mut write, id, &Step::new(Event::Queue, "farol"), now).await?;
+        let approve = Request::of(id, Step::new(Event::Approve, by.name()).saying(note), now);
+        let queue = Request::of(id, Step::new(Event::Queue, "farol"), now);
+        let stepped = steps::take(&mut write, &[approve, queue]).await?.pop();
         write.commit().await?;
-        Ok(Decided::Queued(stepped.row().clone()))
+        Ok(Decided::Queued(stepped.map_or(Ok(row), |stepped| stepped.map(Stepped::into_row))?))
     }
 
     /// Notes that a person wants an action back whose host is away.
@@ -459,9 +373,10 @@ impl Store {
         let row = select(&mut write, id).await?;
         check_decision(&row, plan_hash, "rejected")?;
         record_decision(&mut write, by, &row, "rejected", comment, now).await?;
-        let stepped = advance(&mut write, id, &Step::new(Event::Reject, by.name()).saying(note), now).await?;
+        let reject = Request::of(id, Step::new(Event::Reject, by.name()).saying(note), now);
+        let stepped = steps::take(&mut write, &[reject]).await?.pop();
         write.commit().await?;
-        Ok(stepped.row().clone())
+        stepped.map_or(Ok(row), |stepped| stepped.map(Stepped::into_row))
     }
 }
 
@@ -523,6 +438,24 @@ async fn two_people(connection: &mut AnyConnection, id: ActionId) -> Result<bool
     Ok(roles.len() >= 2 && roles.iter().any(|(role,)| lead(role)))
 }
 
+/// The actions of these ids, as far as there are any.
+pub(super) async fn select_all(connection: &mut AnyConnection, ids: &[ActionId]) -> Result<Vec<ActionRow>> {
+    let mut rows = Vec::with_capacity(ids.len());
+    for chunk in ids.chunks(50) {
+        let mut select = QueryBuilder::<Any>::new(format!("select {COLUMNS} from action where id in ("));
+        let mut list = select.separated(", ");
+        for id in chunk {
+            list.push_bind(id.to_string());
+        }
+        select.push(")");
+        let found: Vec<Raw> = select.build_query_as().fetch_all(&mut *connection).await.context("read the actions")?;
+        for raw in found {
+            rows.push(raw.try_into()?);
+        }
+    }
+    Ok(rows)
+}
+
 async fn select(connection: &mut AnyConnection, id: ActionId) -> Result<ActionRow> {
     let row: Option<Raw> = sqlx::query_as(sqlx::AssertSqlSafe(format!("select {COLUMNS} from action where id = $1")))
         .bind(id.to_string())
@@ -559,15 +492,27 @@ pub(super) async fn insert(connection: &mut AnyConnection, new: &NewAction, note
     if inserted.rows_affected() == 0 {
         return Ok(false);
     }
-    let plan = format!("plan {}", new.plan_hash);
-    transition(connection, new.id, State::Proposed, &new.requested_by, &plan, new.issued_at).await?;
+    let (plan, id) = (format!("plan {}", new.plan_hash), new.id.to_string());
+    let entry = audit::NewEntry {
+        at: new.issued_at,
+        actor: &new.requested_by,
+        verb: "action.proposed",
+        object: ("action", &id),
+        detail: &plan,
+    };
+    audit::insert(connection, entry).await?;
     if let Some(note) = note {
         say(connection, new.finding_id.as_deref(), note, new.issued_at).await?;
     }
     Ok(true)
 }
 
-async fn say(connection: &mut AnyConnection, finding: Option<&str>, note: &Note, now: Timestamp) -> Result<()> {
+pub(super) async fn say(
+    connection: &mut AnyConnection,
+    finding: Option<&str>,
+    note: &Note,
+    now: Timestamp,
+) -> Result<()> {
     let Some(finding) = finding else { return Ok(()) };
     let thread: Option<(String,)> = sqlx::query_as("select thread_id from finding where id = $1")
         .bind(finding)
@@ -580,118 +525,6 @@ async fn say(connection: &mut AnyConnection, finding: Option<&str>, note: &Note,
     Ok(())
 }
 
-async fn transition(
-    connection: &mut AnyConnection,
-    id: ActionId,
-    state: State,
-    actor: &str,
-    detail: &str,
-    now: Timestamp,
-) -> Result<()> {
-    let id = id.to_string();
-    sqlx::query(
-        "insert into action_transition (action_id, n, state, at_ms, actor)
-         select $1, coalesce(max(n), 0) + 1, $2, $3, $4 from action_transition where action_id = $1",
-    )
-    .bind(&id)
-    .bind(state.as_str())
-    .bind(now.as_ms())
-    .bind(actor)
-    .execute(&mut *connection)
-    .await
-    .context("store the transition")?;
-    let verb = format!("action.{state}");
-    audit::insert(connection, audit::NewEntry { at: now, actor, verb: &verb, object: ("action", &id), detail }).await
-}
-
-/// One step inside a transaction. The `where` clause is the lock: whoever
-/// comes second matches no row.
-async fn advance(connection: &mut AnyConnection, id: ActionId, step: &Step<'_>, now: Timestamp) -> Result<Stepped> {
-    let row = select(connection, id).await?;
-    if step.of.is_some_and(|host| host != row.host) {
-        return Err(Error::NotFound { what: "action of this host", id: id.to_string() });
-    }
-    if let Some(head) = step.journal {
-        hosts::advance_journal(connection, row.host, head).await?;
-    }
-    let Some(next) = row.state.after(step.event) else {
-        if row.state == State::Interrupted && row.outcome.is_none() && matches!(step.event, Event::Finish(_)) {
-            append_late(connection, &row, step, now).await?;
-        }
-        return Ok(Stepped::Stayed(row));
-    };
-    if next == row.state {
-        return Ok(Stepped::Stayed(row));
-    }
-    let outcome = outcome_text(step)?;
-    let changed = sqlx::query(
-        "update action set state = $3, updated_ms = $4, reason_code = coalesce($5, reason_code),
-             detail = coalesce($6, detail), outcome = coalesce($7, outcome)
-         where id = $1 and state = $2",
-    )
-    .bind(id.to_string())
-    .bind(row.state.as_str())
-    .bind(next.as_str())
-    .bind(now.as_ms())
-    .bind(step.reason.map(ReasonCode::as_str))
-    .bind(step.detail)
-    .bind(outcome)
-    .execute(&mut *connection)
-    .await
-    .context("move the action")?;
-    if changed.rows_affected() == 0 {
-        return Ok(Stepped::Stayed(row));
-    }
-    let detail = step.detail.or(step.reason.map(ReasonCode::as_str)).unwrap_or("");
-    transition(connection, id, next, step.actor, detail, now).await?;
-    if let Some(note) = &step.note {
-        say(connection, row.finding_id.as_deref(), note, now).await?;
-    }
-    // What the update wrote, without reading it again: this is on the way of
-    // every order.
-    Ok(Stepped::Moved(ActionRow {
-        state: next,
-        updated_at: now,
-        reason_code: step.reason.map(|reason| reason.as_str().to_owned()).or(row.reason_code),
-        detail: step.detail.map(str::to_owned).or(row.detail),
-        outcome: step.outcome.cloned().or(row.outcome),
-        ..row
-    }))
-}
-
-fn outcome_text(step: &Step<'_>) -> Result<Option<String>> {
-    step.outcome
-        .map(serde_json::to_string)
-        .transpose()
-        .map_err(|error| Error::Corrupt { what: "outcome", value: error.to_string() })
-}
-
-/// A host that was given up came back with an outcome: it is kept and said,
-/// and the state stays, since people have acted on it.
-async fn append_late(connection: &mut AnyConnection, row: &ActionRow, step: &Step<'_>, now: Timestamp) -> Result<()> {
-    let id = row.id.to_string();
-    sqlx::query("update action set outcome = $2, updated_ms = $3 where id = $1 and outcome is null")
-        .bind(&id)
-        .bind(outcome_text(step)?)
-        .bind(now.as_ms())
-        .execute(&mut *connection)
-        .await
-        .context("append a late outcome")?;
-    let entry = audit::NewEntry {
-        at: now,
-        actor: step.actor,
-        verb: "action.late_result",
-        object: ("action", &id),
-        detail: step.detail.unwrap_or("the host told the outcome after it was given up"),
-    };
-    audit::insert(connection, entry).await?;
-    if let Some(note) = &step.note {
-        let note = Note { effect_key: format!("{}/late", note.effect_key), ..note.clone() };
-        say(connection, row.finding_id.as_deref(), &note, now).await?;
-    }
-    Ok(())
-}
-
 /// A finding that has resolved needs no repair: what waits for a decision on
 /// it waits no more.
 pub(super) async fn withdraw_proposals(connection: &mut AnyConnection, finding: &str, now: Timestamp) -> Result<()> {
@@ -700,9 +533,11 @@ pub(super) async fn withdraw_proposals(connection: &mut AnyConnection, finding: 
         .fetch_all(&mut *connection)
         .await
         .context("read the proposals")?;
+    let mut requests = Vec::with_capacity(waiting.len());
     for (id,) in waiting {
-        let step = Step { detail: Some("the finding has resolved"), ..Step::new(Event::Cancel, "farol") };
-        advance(connection, word("action id", &id)?, &step, now).await?;
+        let step = Step { detail: Some("the finding has resolved".to_owned()), ..Step::new(Event::Cancel, "farol") };
+        requests.push(Request::of(word("action id", &id)?, step, now));
     }
+    steps::take(connection, &requests).await?;
     Ok(())
 }

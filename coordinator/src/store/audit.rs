@@ -2,7 +2,7 @@
 
 use farol_protocol::{Timestamp, action::hex};
 use serde::Serialize;
-use sqlx::AnyConnection;
+use sqlx::{Any, AnyConnection, QueryBuilder};
 use uuid::Uuid;
 
 use super::{Cursor, Page, Store};
@@ -40,27 +40,58 @@ pub(super) struct NewEntry<'a> {
     pub(super) detail: &'a str,
 }
 
+/// An entry on an action, to be written with others.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) at: Timestamp,
+    pub(super) actor: String,
+    pub(super) verb: String,
+    pub(super) object: String,
+    pub(super) detail: String,
+}
+
 /// Inserts an entry in the transaction of what it records.
 pub(super) async fn insert(connection: &mut AnyConnection, new: NewEntry<'_>) -> Result<()> {
-    let id = Uuid::now_v7().to_string();
-    let (kind, object) = new.object;
-    let document = serde_json::json!([id, new.at.as_ms(), new.actor, new.verb, kind, object, new.detail]).to_string();
-    let hash = hex(ring::digest::digest(&ring::digest::SHA256, document.as_bytes()).as_ref());
-    sqlx::query(
-        "insert into audit (id, at_ms, actor, verb, object_kind, object_id, detail, hash)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(id)
-    .bind(new.at.as_ms())
-    .bind(new.actor)
-    .bind(new.verb)
-    .bind(kind)
-    .bind(object)
-    .bind(new.detail)
-    .bind(hash)
-    .execute(connection)
-    .await
-    .context("write the record")?;
+    insert_chunk(connection, &[new]).await
+}
+
+/// Inserts entries on actions, as [`insert`] does.
+pub(super) async fn insert_all(connection: &mut AnyConnection, drafts: &[Draft]) -> Result<()> {
+    for chunk in drafts.chunks(50) {
+        let entries: Vec<NewEntry<'_>> = chunk
+            .iter()
+            .map(|draft| NewEntry {
+                at: draft.at,
+                actor: &draft.actor,
+                verb: &draft.verb,
+                object: ("action", &draft.object),
+                detail: &draft.detail,
+            })
+            .collect();
+        insert_chunk(connection, &entries).await?;
+    }
+    Ok(())
+}
+
+async fn insert_chunk(connection: &mut AnyConnection, entries: &[NewEntry<'_>]) -> Result<()> {
+    let mut insert =
+        QueryBuilder::<Any>::new("insert into audit (id, at_ms, actor, verb, object_kind, object_id, detail, hash) ");
+    insert.push_values(entries, |mut row, new| {
+        let id = Uuid::now_v7().to_string();
+        let (kind, object) = new.object;
+        let document =
+            serde_json::json!([id, new.at.as_ms(), new.actor, new.verb, kind, object, new.detail]).to_string();
+        let hash = hex(ring::digest::digest(&ring::digest::SHA256, document.as_bytes()).as_ref());
+        row.push_bind(id)
+            .push_bind(new.at.as_ms())
+            .push_bind(new.actor.to_owned())
+            .push_bind(new.verb.to_owned())
+            .push_bind(kind.to_owned())
+            .push_bind(object.to_owned())
+            .push_bind(new.detail.to_owned())
+            .push_bind(hash);
+    });
+    insert.build().execute(connection).await.context("write the record")?;
     Ok(())
 }
 

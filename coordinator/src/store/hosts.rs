@@ -8,7 +8,7 @@ use farol_protocol::{
     registry::Registry,
 };
 use serde::Serialize;
-use sqlx::{AnyConnection, FromRow};
+use sqlx::{Any, AnyConnection, FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::{Store, audit, serde_word, tokens, word};
@@ -342,6 +342,32 @@ impl Store {
                 .await
                 .context("read the host")?;
         row.ok_or_else(|| Error::NotFound { what: "host", id: key.0.to_string() })?.try_into()
+    }
+
+    /// Hosts by their keys, as far as they are known.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn hosts_of(&self, keys: impl Iterator<Item = HostKey>) -> Result<HashMap<HostKey, HostRow>> {
+        let mut keys: Vec<HostKey> = keys.collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let mut hosts = HashMap::with_capacity(keys.len());
+        for chunk in keys.chunks(500) {
+            let mut select = QueryBuilder::<Any>::new(format!("select {COLUMNS} from host where host_key in ("));
+            let mut list = select.separated(", ");
+            for key in chunk {
+                list.push_bind(key.0);
+            }
+            select.push(")");
+            let rows: Vec<Raw> =
+                select.build_query_as().fetch_all(self.state().read()).await.context("read the hosts")?;
+            for raw in rows {
+                let row = HostRow::try_from(raw)?;
+                hosts.insert(row.key, row);
+            }
+        }
+        Ok(hosts)
     }
 
     /// Names by key, for lists.

@@ -14,9 +14,11 @@ pub mod hosts;
 pub mod inbox;
 pub mod outbox;
 pub mod runs;
+pub mod steps;
 pub mod tokens;
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -44,6 +46,8 @@ static TELEMETRY: Migrator = sqlx::migrate!("migrations/telemetry");
 pub struct Store {
     state: Arc<Db>,
     telemetry: Arc<Db>,
+    /// Steps of actions that the next commit takes.
+    steps: Arc<std::sync::Mutex<VecDeque<steps::Waiting>>>,
 }
 
 /// One database.
@@ -128,6 +132,8 @@ impl Db {
         first.close().await.context("configure the database")?;
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
+            // A file does not go away; asking costs a turn of each acquisition.
+            .test_before_acquire(false)
             .min_connections(1)
             .acquire_timeout(Duration::from_secs(30))
             .idle_timeout(None)
@@ -163,7 +169,16 @@ impl Db {
     /// # Errors
     /// Another process kept the database locked for ten seconds, or it failed.
     pub async fn write(&self) -> Result<Write<'_>> {
-        let writer = self.writer.lock().await;
+        self.begin(self.turn().await).await
+    }
+
+    /// Waits to be the one that changes something.
+    async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().await
+    }
+
+    /// Begins a change on one's turn.
+    async fn begin<'a>(&'a self, writer: MutexGuard<'a, ()>) -> Result<Write<'a>> {
         let mut connection = self.pool.acquire().await.context("begin a change")?;
         if let Err(error) = connection.execute("begin immediate").await {
             connection.close_on_drop();
@@ -199,7 +214,7 @@ impl Store {
         // A batch touches three or four pages, and each is written whole.
         let telemetry = Db::open(&folder.join("telemetry.db"), 4, "pragma page_size = 2048").await?;
         TELEMETRY.run(&telemetry.pool).await?;
-        Ok(Self { state: Arc::new(state), telemetry: Arc::new(telemetry) })
+        Ok(Self { state: Arc::new(state), telemetry: Arc::new(telemetry), steps: Arc::default() })
     }
 
     pub(crate) fn state(&self) -> &Db {
