@@ -6,6 +6,7 @@
 //! one commit: there is no transaction that a full disk could leave half open.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -39,6 +40,9 @@ pub struct Journal {
 struct Inner {
     connection: SqliteConnection,
     seq: u64,
+    /// Every action with an entry: an order that is new, as nearly all are, is
+    /// known to be so without asking the file.
+    actions: HashSet<ActionId>,
 }
 
 /// What the journal knows about an action.
@@ -171,7 +175,8 @@ impl Journal {
                 .fetch_optional(&mut connection)
                 .await?;
             let id = id.parse().map_err(decode)?;
-            Ok((id, Inner { connection, seq: seq.unwrap_or(0).unsigned_abs() }))
+            let actions = actions(&mut connection).await?;
+            Ok((id, Inner { connection, seq: seq.unwrap_or(0).unsigned_abs(), actions }))
         };
         let (id, inner) =
             open.await.map_err(|source| Error::Journal { operation: "open", path: path.to_owned(), source })?;
@@ -189,6 +194,9 @@ impl Journal {
     /// The file cannot be read.
     pub async fn find(&self, action_id: ActionId) -> Result<Option<Known>, Error> {
         let mut inner = self.inner.lock().await;
+        if !inner.actions.contains(&action_id) {
+            return Ok(None);
+        }
         let head = self.head_at(inner.seq);
         let row = sqlx::query("select plan_hash, state, result from entry where action_id = ?")
             .bind(action_id.to_string())
@@ -227,6 +235,9 @@ impl Journal {
         result: Option<&ActionResult>,
     ) -> Result<JournalHead, sqlx::Error> {
         let mut inner = self.inner.lock().await;
+        // Before the file has it: a write of which nobody knows how it ended
+        // must be asked for.
+        inner.actions.insert(intent.action_id);
         // All rows, not the first one: only the end of the statement is its commit,
         // and a full disk says so there.
         let seq: Vec<i64> = sqlx::query_scalar(
@@ -312,6 +323,7 @@ impl Journal {
     /// It could not be committed.
     pub async fn bury(&self, action_id: ActionId, now: Timestamp) -> Result<(), Error> {
         let mut inner = self.inner.lock().await;
+        inner.actions.insert(action_id);
         let seq: Result<Vec<i64>, _> = sqlx::query_scalar(
             "insert into entry (action_id, plan_hash, kind, state, started_ms, expires_ms, acked)
              values (?, '', '', 'tombstone', ?, ?, 1) on conflict (action_id) do nothing returning seq",
@@ -379,12 +391,15 @@ impl Journal {
     /// The file cannot be written.
     pub async fn prune(&self, now: Timestamp) -> Result<u64, Error> {
         let mut inner = self.inner.lock().await;
-        sqlx::query("delete from entry where state <> 'started' and max(expires_ms, started_ms) < ?")
-            .bind(now.as_ms().saturating_sub(i64::try_from(KEEP_AFTER_EXPIRY.as_millis()).unwrap_or(i64::MAX)))
-            .execute(&mut inner.connection)
-            .await
-            .map(|done| done.rows_affected())
-            .map_err(|source| self.failed("write", source))
+        let pruned = async {
+            let done = sqlx::query("delete from entry where state <> 'started' and max(expires_ms, started_ms) < ?")
+                .bind(now.as_ms().saturating_sub(i64::try_from(KEEP_AFTER_EXPIRY.as_millis()).unwrap_or(i64::MAX)))
+                .execute(&mut inner.connection)
+                .await?;
+            inner.actions = actions(&mut inner.connection).await?;
+            Ok(done.rows_affected())
+        };
+        pruned.await.map_err(|source| self.failed("write", source))
     }
 
     /// Flushes and closes the file, if nothing else holds the journal.
@@ -416,6 +431,11 @@ pub async fn lines(path: &Path) -> Result<Vec<Line>, Error> {
         rows.iter().map(line).collect::<Result<_, sqlx::Error>>()
     };
     look.await.map_err(|source| Error::Journal { operation: "read", path: path.to_owned(), source })
+}
+
+async fn actions(connection: &mut SqliteConnection) -> Result<HashSet<ActionId>, sqlx::Error> {
+    let ids: Vec<String> = sqlx::query_scalar("select action_id from entry").fetch_all(connection).await?;
+    ids.iter().map(|id| id.parse().map_err(decode)).collect()
 }
 
 const STARTED: &str = "started";

@@ -218,7 +218,7 @@ async fn every_refusal_has_its_reason_and_is_remembered() {
         (Plan { risk_class: RiskClass::R3, ..exec("true", &[]) }, ReasonCode::SignatureRequired),
         (exec("reboot", &[]), ReasonCode::SignatureRequired),
         (Plan { risk_class: RiskClass::R1, ..exec("cat", &[]) }, ReasonCode::SignatureRequired),
-        (Plan { pre_state: json!({"active": true}), ..exec("true", &[]) }, ReasonCode::PreStateChanged),
+        (Plan { pre_state: json!({"service_active": true}), ..exec("true", &[]) }, ReasonCode::PreStateChanged),
     ];
     let mut host = Host::new().await;
     for (plan, reason) in cases {
