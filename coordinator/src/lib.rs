@@ -28,7 +28,7 @@ use std::{collections::HashMap, fs::TryLockError, net::SocketAddr, path::Path, s
 
 use farol_protocol::{Timestamp, registry::Registry};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{mpsc, oneshot},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -75,8 +75,8 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         Arc::new(farol_pki::Authority::open_or_create(&config.data_dir.join("pki"), time::OffsetDateTime::now_utc())?);
     let tls = farol_pki::server_config(&authority)?;
 
-    let http = listen(config.http_addr).await?;
-    let southbound = listen(config.southbound_addr).await?;
+    let http = listen(config.http_addr)?;
+    let southbound = listen(config.southbound_addr)?;
     let addresses = Addresses { http: local(&http)?, southbound: local(&southbound)? };
     let url = config.southbound_url.clone().unwrap_or_else(|| southbound_url(addresses.southbound));
     store.set_setting(SOUTHBOUND_URL, &url).await?;
@@ -159,8 +159,18 @@ fn lock(folder: &Path) -> Result<std::fs::File> {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { address: address.to_string(), source })
+/// Connections that the system keeps until they are accepted. A fleet that
+/// comes back at once must not meet a full queue: its retries take seconds.
+const BACKLOG: u32 = 16_384;
+
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|source| Error::Listen { address: address.to_string(), source })
 }
 
 fn local(listener: &TcpListener) -> Result<SocketAddr> {

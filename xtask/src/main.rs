@@ -31,7 +31,10 @@ enum Task {
         /// A few minutes instead of half an hour; the figures are rougher
         #[arg(long)]
         quick: bool,
-        /// One part: throughput, orders, latency, idle or footprint
+        /// An hour of agents instead of ten minutes: does what they hold grow?
+        #[arg(long, conflicts_with = "quick")]
+        long: bool,
+        /// One part: throughput, orders, latency, fan-out, idle, storm or footprint
         #[arg(long, value_name = "PART")]
         only: Option<bench::Part>,
     },
@@ -41,6 +44,9 @@ enum Task {
         /// See `bench`
         #[arg(long)]
         quick: bool,
+        /// See `bench`
+        #[arg(long)]
+        long: bool,
         /// See `bench`
         #[arg(long)]
         only: Option<bench::Part>,
@@ -70,8 +76,8 @@ fn main() -> ExitCode {
     let result = match cli.task {
         Task::Demo { exit_after_check } => runtime.block_on(demo::run(exit_after_check)),
         Task::Test => test::run(),
-        Task::Bench { quick, only } => bench::run(quick, only),
-        Task::Measure { quick, only } => runtime.block_on(bench::measure(quick, only)),
+        Task::Bench { quick, long, only } => bench::run(quick, long, only),
+        Task::Measure { quick, long, only } => runtime.block_on(bench::measure(quick, long, only)),
         Task::BareServer { folder } => runtime.block_on(bench::serve(&folder)),
         Task::Portal { verb, keeper } => runtime.block_on(portal::ask(&verb, &keeper)),
     };

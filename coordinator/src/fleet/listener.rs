@@ -15,19 +15,20 @@ use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{enrol, session};
+use super::{
+    admission::{Admission, Ticket},
+    enrol, session,
+};
 use crate::{app::App, store::hosts::HostKey};
 
-/// Handshakes at once: more would only slow each other down.
-const HANDSHAKES: usize = 64;
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// From its turn on; a stalled handshake keeps others waiting.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// From the end of the handshake to the upgrade or the end of the request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
@@ -48,14 +49,14 @@ pub struct Southbound {
 /// Accepts agents until `stop`, then waits for the connections to end.
 pub async fn serve(south: Southbound, listener: TcpListener, stop: CancellationToken) {
     let tracker = TaskTracker::new();
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let admission = Arc::new(Admission::new());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok((stream, address)) => (stream, address.ip()),
             Err(error) => {
                 // Out of file descriptors, mostly: wait for some to come back.
                 tracing::warn!("cannot accept an agent's connection: {error}");
@@ -63,14 +64,18 @@ pub async fn serve(south: Southbound, listener: TcpListener, stop: CancellationT
                 continue;
             }
         };
-        let (south, handshakes, tracker_of, stop) =
-            (south.clone(), Arc::clone(&handshakes), tracker.clone(), stop.clone());
+        let Some(place) = admission.place(address) else {
+            tracing::debug!(peer = %address, "a connection was closed unseen: too many wait for their handshake");
+            continue;
+        };
+        let (south, admission, tracker_of, stop) =
+            (south.clone(), Arc::clone(&admission), tracker.clone(), stop.clone());
         // Boxed: the handshake's state is large and the connection is long.
         tracker.spawn(Box::pin(async move {
             let stopped = stop.clone();
             let accepted = async {
-                let Ok(permit) = handshakes.acquire_owned().await else { return };
-                accept(south, stream, tracker_of, stop, permit).await;
+                let Some(ticket) = admission.ticket(place).await else { return };
+                accept(south, stream, tracker_of, stop, &admission, ticket).await;
             };
             // What has not become a session yet has nothing to lose.
             tokio::select! {
@@ -88,7 +93,8 @@ async fn accept(
     stream: TcpStream,
     tracker: TaskTracker,
     stop: CancellationToken,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    admission: &Admission,
+    ticket: Ticket,
 ) {
     let peer = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
     if let Err(error) = stream.set_nodelay(true) {
@@ -106,7 +112,7 @@ async fn accept(
             return;
         }
     };
-    drop(permit);
+    drop(ticket);
     let identity = match tls.get_ref().1.peer_certificates().and_then(<[_]>::first) {
         None => None,
         Some(certificate) => match PeerIdentity::from_certificate(certificate) {
@@ -116,6 +122,16 @@ async fn accept(
                 return;
             }
         },
+    };
+    let _anonymous = if identity.is_some() {
+        None
+    } else {
+        let permit = admission.anonymous();
+        if permit.is_none() {
+            tracing::info!(peer, "a connection without certificate was closed: there are too many");
+            return;
+        }
+        permit
     };
     let service = service_fn(move |request| {
         let (south, identity) = (south.clone(), identity.clone());

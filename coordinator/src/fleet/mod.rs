@@ -3,6 +3,7 @@
 //! **Invariant.** After every handshake, and every 500 ms from then on, the
 //! pinned key of a connection must be in the store's live set.
 
+mod admission;
 mod enrol;
 mod legacy;
 mod listener;

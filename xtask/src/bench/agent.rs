@@ -33,7 +33,7 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
         agents.push(start(&site, &format!("host-{n}"), "").await?);
     }
     // On a coordinator of its own, so that it adds nothing to what twenty cost theirs.
-    let mut other = Site::start(REGISTRY, &[]).await?;
+    let mut other = Site::start(&eight_checks(&site), &[]).await?;
     let quick = start(&other, "quick", "interval: 10s\n").await?;
     // Connections and first checks are not the steady state.
     tokio::time::sleep(Duration::from_secs(40)).await;
@@ -41,9 +41,13 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
     let pids: Vec<u32> = agents.iter().filter_map(pid).collect();
     let quick_pid = pid(&quick).context("no process")?;
     let before = (used(&pids)?, use_of(quick_pid)?, use_of(coordinator)?);
-    tokio::time::sleep(lengths.footprint).await;
-    let after = (used(&pids)?, use_of(quick_pid)?, use_of(coordinator)?);
+    // Ten minutes in, and at the end of a long run.
+    let first = lengths.footprint.min(Duration::from_secs(600));
+    tokio::time::sleep(first).await;
     let resident = proc_number(quick_pid, "status", "VmRSS:")?;
+    tokio::time::sleep(lengths.footprint.saturating_sub(first)).await;
+    let after = (used(&pids)?, use_of(quick_pid)?, use_of(coordinator)?);
+    let at_end = proc_number(quick_pid, "status", "VmRSS:")?;
 
     let seconds = lengths.footprint.as_secs_f64();
     let day = 86_400.0 / seconds;
@@ -60,11 +64,24 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
     site.stop_coordinator().await?;
     other.stop_coordinator().await?;
     #[expect(clippy::cast_precision_loss, reason = "kibibytes and bytes of a program")]
-    let (resident, size) = (resident as f64 / 1024.0, size as f64 / 1_000_000.0);
-    Ok(vec![
-        Figure::new("agent resident at a 10 s interval", format!("{resident:.1} MiB"), "<= 10 MiB", resident <= 10.0),
-        Figure::new("agent CPU in ten minutes at a 10 s interval", format!("{cpu:.3} s"), "<= 0.2 s", cpu <= 0.2),
-        Figure::new("agent binary, stripped", format!("{size:.2} MB"), "<= 6 MB", size <= 6.0),
+    let (resident, at_end, size) = (resident as f64 / 1024.0, at_end as f64 / 1024.0, size as f64 / 1_000_000.0);
+    let mut figures = Vec::new();
+    if lengths.footprint > first {
+        figures.push(Figure::new(
+            &format!("the same after {:?}", lengths.footprint),
+            format!("{at_end:.1} MiB"),
+            "<= 0.3 MiB more",
+            at_end <= resident + 0.3,
+        ));
+    }
+    figures.extend([
+        Figure::new(
+            "agent CPU in ten minutes at a 10 s interval, eight checks a minute",
+            format!("{cpu:.3} s"),
+            "<= 0.2 s",
+            cpu <= 0.2,
+        ),
+        Figure::new("agent binary, stripped", format!("{size:.2} MB"), "<= 5 MB", size <= 5.0),
         Figure::new(
             "agent writes a day at default intervals (worst of 20)",
             format!("{worst:.0} MiB"),
@@ -78,7 +95,37 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
             coordinator_written * MIB <= 1e9,
         ),
         Figure::told("what lies in the folders after it", breakdown),
-    ])
+    ]);
+    let resident = Figure::new(
+        "agent resident after ten minutes at a 10 s interval",
+        format!("{resident:.1} MiB"),
+        "<= 8 MiB",
+        resident <= 8.0,
+    );
+    figures.insert(0, resident);
+    Ok(figures)
+}
+
+/// Eight named checks of every kind that needs nothing installed, once a minute.
+fn eight_checks(site: &Site) -> String {
+    let (south, api) = (site.southbound(), site.api().base());
+    let check = |id: &str, probe: &str| {
+        format!(
+            "  - {{id: {id}, title: {id}, persona: A1, severity: high, runs_on: agent, every: 1m, checks: [{{name: c, probe: {{{probe}}}}}]}}\n"
+        )
+    };
+    let checks = [
+        ("disk.root", "disk: {mount: /, limits: {critical: 100}}".to_owned()),
+        ("memory", "memory: {critical: 100}".to_owned()),
+        ("load", "load: {critical: 99}".to_owned()),
+        ("process.coordinator", "process: {name: farol}".to_owned()),
+        ("process.agent", "process: {name: farol-agent}".to_owned()),
+        ("tcp.southbound", format!("tcp: {{address: '{south}'}}")),
+        ("tcp.again", format!("tcp: {{address: '{south}', limits: {{critical: 5000}}}}")),
+        ("http.health", format!("http: {{url: '{api}/api/v1/agents/health', expect: [200]}}")),
+    ];
+    let checks: String = checks.iter().map(|(id, probe)| check(id, probe)).collect();
+    format!("version: 1\nscenarios:\n{checks}")
 }
 
 async fn start(site: &Site, name: &str, config: &str) -> Result<Agent> {

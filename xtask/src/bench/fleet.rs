@@ -49,6 +49,11 @@ pub(super) async fn enrol(site: &Site, count: usize) -> Result<Vec<Host>> {
 impl Host {
     /// Connects and says hello.
     pub(super) async fn connect(&self, address: SocketAddr) -> Result<Peer> {
+        Ok(self.hello(address).await?.0)
+    }
+
+    /// Connects and says hello; the answer as well.
+    pub(super) async fn hello(&self, address: SocketAddr) -> Result<(Peer, Value)> {
         let mut peer = self.identity.connect(address).await?;
         peer.send(&json!({
             "method": "hello", "agent_id": self.name, "name": self.name, "version": "bench",
@@ -59,7 +64,7 @@ impl Host {
         .await?;
         let answer = peer.receive().await?;
         anyhow::ensure!(answer["ok"] == true, "the hello was refused: {answer}");
-        Ok(peer)
+        Ok((peer, answer))
     }
 
     /// A batch of about 570 bytes with one report.

@@ -29,8 +29,8 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
         Figure::new(
             &format!("coordinator memory per idle agent at {}", lengths.agents),
             format!("{each:.1} KiB"),
-            "<= 32 KiB",
-            each <= 32.0,
+            "<= 25 KiB",
+            each <= 25.0,
         )
         .beside(format!("{bare:.1} KiB (bare mTLS WebSocket)"), each / bare),
     ])

@@ -3,11 +3,13 @@
 //! Machines differ and are noisy: only the ratios mean anything.
 
 mod agent;
+mod fanout;
 mod fleet;
 mod idle;
 mod latency;
 mod orders;
 mod raw;
+mod storm;
 mod throughput;
 
 use std::{path::PathBuf, time::Duration};
@@ -24,6 +26,7 @@ pub(crate) struct Lengths {
     orders: usize,
     findings: usize,
     agents: usize,
+    rounds: usize,
     footprint: Duration,
 }
 
@@ -36,8 +39,12 @@ pub(crate) enum Part {
     Orders,
     /// From report to thread.
     Latency,
+    /// Orders to a thousand hosts at once.
+    FanOut,
     /// Memory of idle connections.
     Idle,
+    /// Ten thousand agents that reconnect.
+    Storm,
     /// What agents and their coordinator use.
     Footprint,
 }
@@ -48,7 +55,9 @@ impl Part {
             Self::Throughput => "throughput",
             Self::Orders => "orders",
             Self::Latency => "latency",
+            Self::FanOut => "fan-out",
             Self::Idle => "idle",
+            Self::Storm => "storm",
             Self::Footprint => "footprint",
         }
     }
@@ -92,7 +101,7 @@ impl Figure {
 ///
 /// # Errors
 /// A build or the measurement failed.
-pub(crate) fn run(quick: bool, only: Option<Part>) -> Result<()> {
+pub(crate) fn run(quick: bool, long: bool, only: Option<Part>) -> Result<()> {
     say("Building the coordinator (release) and the agent (dist) …");
     cargo(&["build", "--quiet", "--release", "--package", "farol-coordinator", "--package", "xtask", "--bins"])?;
     cargo(&["build", "--quiet", "--profile", "dist", "--package", "farol-agent", "--bins"])?;
@@ -106,6 +115,9 @@ pub(crate) fn run(quick: bool, only: Option<Part>) -> Result<()> {
     if quick {
         command.arg("--quick");
     }
+    if long {
+        command.arg("--long");
+    }
     if let Some(part) = only {
         command.args(["--only", part.as_str()]);
     }
@@ -118,13 +130,15 @@ pub(crate) fn run(quick: bool, only: Option<Part>) -> Result<()> {
 ///
 /// # Errors
 /// A part could not be measured.
-pub(crate) async fn measure(quick: bool, only: Option<Part>) -> Result<()> {
+pub(crate) async fn measure(quick: bool, long: bool, only: Option<Part>) -> Result<()> {
+    open_files()?;
     let lengths = if quick {
         Lengths {
             saturated: Duration::from_secs(3),
             orders: 100,
             findings: 100,
             agents: 1000,
+            rounds: 3,
             footprint: Duration::from_secs(60),
         }
     } else {
@@ -132,8 +146,9 @@ pub(crate) async fn measure(quick: bool, only: Option<Part>) -> Result<()> {
             saturated: Duration::from_secs(10),
             orders: 500,
             findings: 500,
-            agents: 1000,
-            footprint: Duration::from_secs(600),
+            agents: 10_000,
+            rounds: 5,
+            footprint: if long { Duration::from_secs(3600) } else { Duration::from_secs(600) },
         }
     };
     let mut figures = Vec::new();
@@ -150,15 +165,37 @@ pub(crate) async fn measure(quick: bool, only: Option<Part>) -> Result<()> {
         say("From report to thread …");
         figures.extend(latency::measure(lengths).await.context("from report to thread")?);
     }
+    if wanted(Part::FanOut) {
+        say("Fan-out …");
+        figures.extend(fanout::measure(lengths).await.context("fan-out")?);
+    }
     if wanted(Part::Idle) {
         say("Idle agents …");
         figures.extend(idle::measure(lengths).await.context("idle agents")?);
+    }
+    if wanted(Part::Storm) {
+        say("A fleet reconnects …");
+        figures.extend(storm::measure(lengths).await.context("a fleet reconnects")?);
     }
     if wanted(Part::Footprint) {
         say(&format!("Footprint of twenty-one agents over {:?} …", lengths.footprint));
         figures.extend(agent::measure(lengths).await.context("footprint")?);
     }
     print(&figures);
+    Ok(())
+}
+
+/// Ten thousand connections need as many files, here and in the coordinator,
+/// which inherits the limit.
+fn open_files() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const WANTED: u64 = 16_384;
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_some_and(|files| files < WANTED) {
+        let maximum = now.maximum.map(|files| files.max(WANTED));
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(WANTED), maximum });
+        raised.context("raise the limit of open files to 16384; run `ulimit -n 16384` first")?;
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! From dispatch to committed outcome.
+//! From the committed approval to the committed outcome.
 
 use std::time::{Duration, Instant};
 
@@ -36,15 +36,20 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
         let without = percentile(&ours, share).saturating_sub(percentile(&spawns, 0.5));
         let strict = without.as_secs_f64() / commits.as_secs_f64();
         figures.push(
-            Figure::new(&format!("order round trip less the process, {name}"), ms(without), "<= 3 raw", strict <= 3.0)
+            Figure::new(&format!("order round trip less the process, {name}"), ms(without), "<= 2 raw", strict <= 2.0)
                 .beside(format!("{} (echo and commits)", ms(commits)), strict),
         );
-        let limit = commits + percentile(&spawns, share);
+        let limit = 2 * commits + percentile(&spawns, share);
         let value = percentile(&ours, share);
         let whole = value.as_secs_f64() / limit.as_secs_f64();
         figures.push(
-            Figure::told(&format!("order round trip, command.exec of true, {name}"), ms(value))
-                .beside(format!("{} (with the process)", ms(limit)), whole),
+            Figure::new(
+                &format!("order round trip, command.exec of true, {name}"),
+                ms(value),
+                "<= 1.3 (2 raw + process)",
+                whole <= 1.3,
+            )
+            .beside(format!("{} (2 raw + process)", ms(limit)), whole),
         );
     }
     Ok(figures)
@@ -82,11 +87,15 @@ async fn product(count: usize) -> Result<Vec<Duration>> {
         let api = site.api().clone();
         let approved = id.clone();
         let approval = tokio::spawn(async move { api.approve(&approved).await });
-        // Each event is published right after its commit.
-        events.find(|event| event["id"] == id.as_str() && event["state"] == "sent").await?;
+        // Each event is published right after its commit: from the approval on,
+        // all five commits lie between.
+        events.find(|event| event["id"] == id.as_str() && event["state"] == "queued").await?;
         let begun = Instant::now();
         let end = events
-            .find(|event| event["id"] == id.as_str() && event["state"] != "accepted" && event["state"] != "queued")
+            .find(|event| {
+                event["id"] == id.as_str()
+                    && !["sent", "accepted"].contains(&event["state"].as_str().unwrap_or_default())
+            })
             .await?;
         times.push(begun.elapsed());
         anyhow::ensure!(end["state"] == "done", "the order ended as {end}");

@@ -156,6 +156,33 @@ pub(super) async fn commits(count: usize) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
+/// One synced transaction of many rows, 50 a statement: the median of five.
+pub(super) async fn group_commit(rows: usize) -> Result<Duration> {
+    let folder = tempfile::tempdir()?;
+    let mut connection = synced(&folder.path().join("commits.db")).await?;
+    connection.execute("create table t (id integer primary key, v text not null)").await?;
+    let mut times = Vec::new();
+    let mut id = 0_i64;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let mut transaction = connection.begin_with("begin immediate").await?;
+        let mut left = rows;
+        while left > 0 {
+            let mut insert = QueryBuilder::<Any>::new("insert into t (id, v) ");
+            insert.push_values(0..left.min(50), |mut row, _| {
+                id += 1;
+                row.push_bind(id).push_bind("x".repeat(400));
+            });
+            insert.build().execute(&mut *transaction).await?;
+            left = left.saturating_sub(50);
+        }
+        transaction.commit().await?;
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    Ok(super::percentile(&times, 0.5))
+}
+
 /// Starts of `/bin/true`, to its end: sorted times.
 pub(super) async fn spawns(count: usize) -> Result<Vec<Duration>> {
     let mut times = Vec::with_capacity(count);

@@ -43,8 +43,8 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
         Figure::new(
             "committed and correlated batches, saturated",
             format!("{ours:.0} /s"),
-            ">= 0.30 of raw",
-            ratio >= 0.3,
+            ">= 0.60 of raw",
+            ratio >= 0.6,
         )
         .beside(format!("{raw:.0} /s (receive, parse, commit, ack)"), ratio),
     ])
