@@ -2,6 +2,7 @@
 
 mod connection;
 mod link;
+mod pace;
 mod telemetry;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -16,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::link::Link;
+use self::{link::Link, pace::Pace};
 use crate::{
     Error,
     config::Config,
@@ -85,7 +86,9 @@ struct Agent {
     attempt: u32,
     connection: Option<Connection>,
     pruned: Option<Instant>,
-    backlog: bool,
+    /// Whether live batches wait on the disk.
+    behind: bool,
+    pace: Pace,
     max_payload: u64,
 }
 
@@ -100,6 +103,7 @@ impl Agent {
         orders.set_language(config.language.unwrap_or_default());
         orders.recover(journal.unfinished().await?);
         let prober = Arc::new(Prober::new(config.language.unwrap_or_default(), PathAccess::NoPolicy));
+        let pace = Pace::new(config.backfill_per_second, Instant::now());
         let mut agent = Self {
             config,
             tls,
@@ -120,7 +124,8 @@ impl Agent {
             attempt: 0,
             connection: None,
             pruned: None,
-            backlog: true,
+            behind: true,
+            pace,
             max_payload: u64::MAX,
             identity,
             state,
@@ -160,7 +165,9 @@ impl Agent {
             }
             let now = Instant::now();
             let due = self.schedule.next_due().filter(|_| stopping.is_none());
-            let wake = [due, stopping.as_ref().map(|stop| stop.until), once.as_ref().map(|once| once.next(now))];
+            let backfill = self.backfill_due().filter(|_| stopping.is_none());
+            let wake =
+                [due, backfill, stopping.as_ref().map(|stop| stop.until), once.as_ref().map(|once| once.next(now))];
             let wake = wake.into_iter().flatten().min();
             tokio::select! {
                 () = shutdown.cancelled(), if stopping.is_none() => {
@@ -181,7 +188,10 @@ impl Agent {
                             *stop = Stopping { until: Instant::now() + KILL_WAIT, aborted: true };
                         }
                         Some(_) => {}
-                        None => self.start_checks(),
+                        None => {
+                            self.start_checks();
+                            self.backfill().await;
+                        }
                     }
                 }
             }
@@ -195,6 +205,7 @@ impl Agent {
             self.push(None).await;
         }
         self.note("stopped", None, None);
+        self.note_sent();
         if let Link::Open(open) = std::mem::replace(&mut self.link, Link::Waiting(Instant::now())) {
             open.socket.go_away().await;
         }

@@ -96,6 +96,9 @@ struct RunArgs {
     /// Bound of the spool.
     #[arg(long, value_name = "BYTES", env = "FAROL_AGENT_SPOOL_MAX_BYTES")]
     spool_max_bytes: Option<u64>,
+    /// Batches of a backlog that leave in a second, beside the live ones.
+    #[arg(long, value_name = "N", env = "FAROL_AGENT_BACKFILL_PER_SECOND")]
+    backfill_per_second: Option<u32>,
     /// Language of reports, pt-BR or en; the coordinator's when absent.
     #[arg(long, value_name = "LANGUAGE", env = "FAROL_AGENT_LANGUAGE", value_parser = language)]
     language: Option<Language>,
@@ -156,6 +159,7 @@ impl Cli {
                     interval: args.interval,
                     reconnect_max: args.reconnect_max,
                     spool_max_bytes: args.spool_max_bytes,
+                    backfill_per_second: args.backfill_per_second,
                     language: args.language,
                     log_level: args.log_level,
                 };
@@ -247,7 +251,9 @@ async fn status(state: &StateDir, args: &StatusArgs) -> Result<(), Error> {
     }
     if let Some(spool) = &spool {
         let oldest = spool.oldest.map(|at| format!(", oldest {at}")).unwrap_or_default();
-        row("spool", &format!("{} batches, {} bytes{oldest}, {} gaps", spool.batches, spool.bytes, spool.gaps));
+        let backlog = if spool.backlog > 0 { format!(", {} of them backlog", spool.backlog) } else { String::new() };
+        let lost = if spool.lost > 0 { format!(", {} lost and not yet told", spool.lost) } else { String::new() };
+        row("spool", &format!("{} batches, {} bytes{oldest}{backlog}{lost}", spool.batches, spool.bytes));
     }
     row(
         "journal",

@@ -34,6 +34,8 @@ pub struct Config {
     pub reconnect_max: Duration,
     /// Bound of the spool's content.
     pub spool_max_bytes: u64,
+    /// Batches of a backlog that leave in a second, beside the live ones.
+    pub backfill_per_second: u32,
     /// Language of reports; the coordinator's when absent.
     pub language: Option<Language>,
     /// What is logged.
@@ -52,6 +54,7 @@ impl Config {
             interval: Duration::from_secs(30),
             reconnect_max: Duration::from_secs(60),
             spool_max_bytes: 64 << 20,
+            backfill_per_second: 50,
             language: None,
             log_level: LevelFilter::INFO,
             once: false,
@@ -90,6 +93,12 @@ impl Config {
             }
             self.spool_max_bytes = bytes;
         }
+        if let Some(rate) = settings.backfill_per_second {
+            if !(1..=1000).contains(&rate) {
+                return Err(Error::Usage(format!("{} is {rate}; use 1 to 1000", name("backfill_per_second"))));
+            }
+            self.backfill_per_second = rate;
+        }
         if let Some(text) = settings.log_level {
             self.log_level = text.parse().map_err(|_| {
                 Error::Usage(format!("{} is `{text}`; use off, error, warn, info, debug or trace", name("log_level")))
@@ -127,6 +136,9 @@ pub struct Settings {
     /// See [`Config::spool_max_bytes`].
     #[serde(default)]
     pub spool_max_bytes: Option<u64>,
+    /// See [`Config::backfill_per_second`].
+    #[serde(default)]
+    pub backfill_per_second: Option<u32>,
     /// See [`Config::language`].
     #[serde(default)]
     pub language: Option<Language>,
@@ -189,6 +201,7 @@ mod tests {
             ("interval: 10ms\n", "use 100ms to 1h"),
             ("interval: often\n", "such as 30s"),
             ("spool_max_bytes: 10\n", "at least"),
+            ("backfill_per_second: 0\n", "use 1 to 1000"),
             ("log_level: loud\n", "error, warn"),
             ("language: de\n", "agent.yaml:1:11"),
         ] {

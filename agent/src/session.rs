@@ -10,14 +10,16 @@ use farol_protocol::{
 };
 use tokio::time::Instant;
 
+use crate::spool::Lane;
+
 /// How long the coordinator may take to answer hello.
 pub const HELLO_WAIT: Duration = Duration::from_secs(10);
 /// Most batches sent and not acknowledged.
 pub const WINDOW: usize = 64;
 /// Bounds of the heartbeat a coordinator may ask for.
 const HEARTBEAT_MS: std::ops::RangeInclusive<u64> = 100..=600_000;
-/// Added to two heartbeats before the coordinator counts as gone.
-const SLACK: Duration = Duration::from_secs(1);
+/// Most batches of the backlog sent and not acknowledged.
+pub const BACKLOG_WINDOW: usize = 8;
 
 /// What to do next.
 #[derive(Debug, PartialEq)]
@@ -28,11 +30,14 @@ pub enum Event {
         session_id: SessionId,
         /// Last batch the coordinator has.
         committed_seq: u64,
+        /// The same of the backlog's stream, where hello named one and the
+        /// coordinator takes it.
+        backlog_committed_seq: Option<u64>,
         /// Largest frame it takes.
         max_payload: u64,
     },
-    /// Batches up to here are committed.
-    Acked(u64),
+    /// Batches of that lane up to here are committed.
+    Acked(Lane, u64),
     /// Carry out, or refuse.
     Order(ActionKind, Order),
     /// Stop it, or never begin it.
@@ -55,6 +60,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Session {
     stream: StreamId,
+    backlog: Option<StreamId>,
     live: Option<Live>,
     opened: Instant,
     heard: Instant,
@@ -66,15 +72,39 @@ pub struct Session {
 struct Live {
     session_id: SessionId,
     heartbeat: Duration,
+    sent: Sent,
+    /// Absent where the coordinator takes no backlog.
+    backlog: Option<Sent>,
+}
+
+/// What has left of one stream.
+#[derive(Debug)]
+struct Sent {
     cursor: u64,
     in_flight: VecDeque<u64>,
 }
 
+impl Sent {
+    const fn above(committed: u64) -> Self {
+        Self { cursor: committed, in_flight: VecDeque::new() }
+    }
+
+    fn on_ack(&mut self, seq: u64) -> bool {
+        if seq > self.cursor {
+            return false;
+        }
+        while self.in_flight.front().is_some_and(|sent| *sent <= seq) {
+            self.in_flight.pop_front();
+        }
+        true
+    }
+}
+
 impl Session {
-    /// A connection on which hello was just sent.
+    /// A connection on which hello was just sent, with these streams.
     #[must_use]
-    pub const fn new(stream: StreamId, now: Instant) -> Self {
-        Self { stream, live: None, opened: now, heard: now, sent: now, offset_ms: 0 }
+    pub const fn new(stream: StreamId, backlog: Option<StreamId>, now: Instant) -> Self {
+        Self { stream, backlog, live: None, opened: now, heard: now, sent: now, offset_ms: 0 }
     }
 
     /// Takes one text frame.
@@ -111,12 +141,13 @@ impl Session {
         self.live = Some(Live {
             session_id: answer.session_id,
             heartbeat: Duration::from_millis(heartbeat_ms),
-            cursor: answer.committed_seq,
-            in_flight: VecDeque::new(),
+            sent: Sent::above(answer.committed_seq),
+            backlog: self.backlog.and(answer.backlog_committed_seq).map(Sent::above),
         });
         Event::Ready {
             session_id: answer.session_id,
             committed_seq: answer.committed_seq,
+            backlog_committed_seq: self.backlog.and(answer.backlog_committed_seq),
             max_payload: answer.policy.max_payload,
         }
     }
@@ -152,17 +183,21 @@ impl Session {
         let Some(live) = &mut self.live else {
             return Event::Nothing;
         };
-        if ack.stream != self.stream || ack.seq > live.cursor {
-            return Event::Send(Box::new(FromAgent::Error(ErrorFrame {
-                code: ErrorCode::Unexpected,
-                message: format!("batch {} of stream {} was not sent here", ack.seq, ack.stream),
-                action_id: None,
-            })));
+        let (lane, sent) = if ack.stream == self.stream {
+            (Lane::Live, Some(&mut live.sent))
+        } else if Some(ack.stream) == self.backlog {
+            (Lane::Backlog, live.backlog.as_mut())
+        } else {
+            (Lane::Live, None)
+        };
+        if sent.is_some_and(|sent| sent.on_ack(ack.seq)) {
+            return Event::Acked(lane, ack.seq);
         }
-        while live.in_flight.front().is_some_and(|seq| *seq <= ack.seq) {
-            live.in_flight.pop_front();
-        }
-        Event::Acked(ack.seq)
+        Event::Send(Box::new(FromAgent::Error(ErrorFrame {
+            code: ErrorCode::Unexpected,
+            message: format!("batch {} of stream {} was not sent here", ack.seq, ack.stream),
+            action_id: None,
+        })))
     }
 
     /// A frame of any kind arrived, a WebSocket ping for example.
@@ -176,10 +211,26 @@ impl Session {
     }
 
     /// A batch left.
-    pub fn on_batch_sent(&mut self, seq: u64) {
-        if let Some(live) = &mut self.live {
-            live.cursor = live.cursor.max(seq);
-            live.in_flight.push_back(seq);
+    pub fn on_batch_sent(&mut self, lane: Lane, seq: u64) {
+        if let Some(sent) = self.sent_mut(lane) {
+            sent.cursor = sent.cursor.max(seq);
+            sent.in_flight.push_back(seq);
+        }
+    }
+
+    const fn sent_mut(&mut self, lane: Lane) -> Option<&mut Sent> {
+        match (&mut self.live, lane) {
+            (Some(live), Lane::Live) => Some(&mut live.sent),
+            (Some(live), Lane::Backlog) => live.backlog.as_mut(),
+            (None, _) => None,
+        }
+    }
+
+    fn sent(&self, lane: Lane) -> Option<&Sent> {
+        let live = self.live.as_ref()?;
+        match lane {
+            Lane::Live => Some(&live.sent),
+            Lane::Backlog => live.backlog.as_ref(),
         }
     }
 
@@ -220,16 +271,29 @@ impl Session {
         self.live.as_ref().map(|live| live.session_id)
     }
 
-    /// The highest batch sent here or committed before.
+    /// The stream of a lane.
     #[must_use]
-    pub fn cursor(&self) -> u64 {
-        self.live.as_ref().map_or(0, |live| live.cursor)
+    pub const fn stream(&self, lane: Lane) -> Option<StreamId> {
+        match lane {
+            Lane::Live => Some(self.stream),
+            Lane::Backlog => self.backlog,
+        }
     }
 
-    /// How many batches may leave now.
+    /// The highest batch of a lane sent here or committed before.
     #[must_use]
-    pub fn room(&self) -> usize {
-        self.live.as_ref().map_or(0, |live| WINDOW.saturating_sub(live.in_flight.len()))
+    pub fn cursor(&self, lane: Lane) -> u64 {
+        self.sent(lane).map_or(0, |sent| sent.cursor)
+    }
+
+    /// How many batches of a lane may leave now.
+    #[must_use]
+    pub fn room(&self, lane: Lane) -> usize {
+        let window = match lane {
+            Lane::Live => WINDOW,
+            Lane::Backlog => BACKLOG_WINDOW,
+        };
+        self.sent(lane).map_or(0, |sent| window.saturating_sub(sent.in_flight.len()))
     }
 
     /// The coordinator's clock minus this host's, in ms.
@@ -247,7 +311,7 @@ impl Session {
 
 impl Live {
     fn patience(&self) -> Duration {
-        self.heartbeat * 2 + SLACK
+        self.heartbeat * 2
     }
 }
 
@@ -294,7 +358,7 @@ mod tests {
 
     fn ready(committed_seq: u64) -> (Session, Instant) {
         let now = Instant::now();
-        let mut session = Session::new(StreamId::from_uuid(uuid()), now);
+        let mut session = Session::new(StreamId::from_uuid(uuid()), None, now);
         let event = session.on_text(&encode(&answer(committed_seq)), now, clock());
         assert!(matches!(event, Event::Ready { .. }), "{event:?}");
         (session, now)
@@ -312,13 +376,13 @@ mod tests {
     fn the_answer_opens_the_session_and_tells_the_clocks_apart() {
         let (session, _) = ready(41);
         assert!(session.is_ready());
-        assert_eq!((session.cursor(), session.offset_ms(), session.room()), (41, 700, WINDOW));
+        assert_eq!((session.cursor(Lane::Live), session.offset_ms(), session.room(Lane::Live)), (41, 700, WINDOW));
     }
 
     #[test]
     fn silence_after_hello_drops_the_connection() {
         let now = Instant::now();
-        let session = Session::new(StreamId::new(), now);
+        let session = Session::new(StreamId::new(), None, now);
         assert_eq!(session.deadline(), now + HELLO_WAIT);
         assert_eq!(session.on_time(now + HELLO_WAIT - Duration::from_millis(1), clock()), Event::Nothing);
         assert!(matches!(session.on_time(now + HELLO_WAIT, clock()), Event::Drop(_)));
@@ -326,7 +390,7 @@ mod tests {
 
     #[test]
     fn an_error_frame_instead_of_the_answer_is_told_and_drops_the_connection() {
-        let mut session = Session::new(StreamId::new(), Instant::now());
+        let mut session = Session::new(StreamId::new(), None, Instant::now());
         let refused = ErrorFrame {
             code: ErrorCode::WrongIdentity,
             message: "the certificate names another host".to_owned(),
@@ -340,7 +404,7 @@ mod tests {
 
     #[test]
     fn another_protocol_version_drops_the_connection() {
-        let mut session = Session::new(StreamId::new(), Instant::now());
+        let mut session = Session::new(StreamId::new(), None, Instant::now());
         let other = HelloAnswer { protocol: 2, ..answer(0) };
         assert!(matches!(session.on_text(&encode(&other), Instant::now(), clock()), Event::Drop(_)));
         let no = HelloAnswer { ok: false, ..answer(0) };
@@ -360,8 +424,8 @@ mod tests {
     #[test]
     fn a_coordinator_silent_for_two_heartbeats_is_gone() {
         let (mut session, now) = ready(0);
-        let patience = Duration::from_secs(31);
-        session.on_sent(now + Duration::from_secs(30));
+        let patience = Duration::from_secs(30);
+        session.on_sent(now + Duration::from_secs(29));
         assert!(matches!(session.on_time(now + patience, clock()), Event::Drop(_)));
 
         let beat = encode(&ToAgent::Heartbeat(Heartbeat { timestamp: clock().plus_ms(-90) }));
@@ -374,22 +438,45 @@ mod tests {
     fn at_most_a_window_of_batches_is_in_flight() {
         let (mut session, now) = ready(10);
         for seq in 11..=74 {
-            assert!(session.room() > 0);
-            session.on_batch_sent(seq);
+            assert!(session.room(Lane::Live) > 0);
+            session.on_batch_sent(Lane::Live, seq);
         }
-        assert_eq!((session.room(), session.cursor()), (0, 74));
-        assert_eq!(session.on_text(&ack(session.stream, 20), now, clock()), Event::Acked(20));
-        assert_eq!(session.room(), 10);
+        assert_eq!((session.room(Lane::Live), session.cursor(Lane::Live)), (0, 74));
+        assert_eq!(session.on_text(&ack(session.stream, 20), now, clock()), Event::Acked(Lane::Live, 20));
+        assert_eq!(session.room(Lane::Live), 10);
+    }
+
+    #[test]
+    fn a_backlog_has_its_own_numbers_and_a_small_window() {
+        let now = Instant::now();
+        let (live, backlog) = (StreamId::new(), StreamId::new());
+        let mut session = Session::new(live, Some(backlog), now);
+        let answer = HelloAnswer { backlog_committed_seq: Some(3), ..answer(10) };
+        session.on_text(&encode(&answer), now, clock());
+        for seq in 4..4 + BACKLOG_WINDOW as u64 {
+            session.on_batch_sent(Lane::Backlog, seq);
+        }
+        assert_eq!((session.room(Lane::Backlog), session.room(Lane::Live)), (0, WINDOW));
+        assert_eq!(session.on_text(&ack(backlog, 5), now, clock()), Event::Acked(Lane::Backlog, 5));
+        assert_eq!((session.room(Lane::Backlog), session.cursor(Lane::Live)), (2, 10));
+        assert!(matches!(session.on_text(&ack(live, 11), now, clock()), Event::Send(_)));
+    }
+
+    #[test]
+    fn a_coordinator_that_does_not_know_backlogs_gets_none() {
+        let mut session = Session::new(StreamId::new(), Some(StreamId::new()), Instant::now());
+        session.on_text(&encode(&answer(10)), Instant::now(), clock());
+        assert_eq!(session.room(Lane::Backlog), 0);
     }
 
     #[test]
     fn an_acknowledgement_of_what_was_never_sent_is_answered_with_an_error() {
         let (mut session, now) = ready(10);
-        session.on_batch_sent(11);
+        session.on_batch_sent(Lane::Live, 11);
         for text in [ack(session.stream, 12), ack(StreamId::new(), 11)] {
             assert!(matches!(session.on_text(&text, now, clock()), Event::Send(_)));
         }
-        assert_eq!(session.room(), WINDOW - 1);
+        assert_eq!(session.room(Lane::Live), WINDOW - 1);
     }
 
     #[test]

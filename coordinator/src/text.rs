@@ -22,11 +22,13 @@ macro_rules! say {
 }
 
 mod advice;
+mod line;
 mod words;
 
 use words::{commented, elapsed, measured, quote, sentence, stated};
 
 pub use advice::{Fact, Piece, Reading};
+pub use line::Line;
 pub use words::{
     Measure, class_words, clock, duration, effect, final_words, number, plain, reason_words, severity_word, status_word,
 };

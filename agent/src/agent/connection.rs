@@ -18,6 +18,7 @@ use crate::{
     orders::EffectEnded,
     session::{Event, LAST_ATTEMPT, STEADY, Session, backoff},
     socket::{Incoming, Socket},
+    spool::Lane,
     state::{Connection, certificate_end},
 };
 
@@ -65,6 +66,10 @@ impl Agent {
             Ok(unfinished) => unfinished.iter().map(|entry| entry.action_id).collect(),
             Err(error) => return self.disconnect(&error.sentence(), false),
         };
+        if let Err(error) = self.spool.set_apart().await {
+            return self.disconnect(&error.sentence(), false);
+        }
+        let backlog = self.spool.backlog();
         let readiness = self.orders.readiness();
         let hello = Hello {
             agent_id: self.identity.enrolment.host_id.to_string(),
@@ -80,9 +85,9 @@ impl Agent {
             effects_allowed: readiness.effects_allowed,
             machine: None,
             roots: None,
-            backlog: None,
+            backlog,
         };
-        let session = Session::new(self.spool.stream(), Instant::now());
+        let session = Session::new(self.spool.stream(), backlog.map(|backlog| backlog.stream), Instant::now());
         self.link = Link::Open(Box::new(Open { socket, session }));
         self.link.send(&FromAgent::Hello(Box::new(hello)));
     }
@@ -95,6 +100,7 @@ impl Agent {
         {
             self.attempt = 0;
         }
+        self.note_sent();
         if untrusted {
             self.attempt = LAST_ATTEMPT;
         }
@@ -112,6 +118,16 @@ impl Agent {
         }
         log::set_session(None);
         self.note("disconnected", None, Some(why.to_owned()));
+    }
+
+    /// Remembers how far the session came, so that what never left can be told
+    /// from what may have arrived.
+    pub(super) fn note_sent(&mut self) {
+        if let Link::Open(open) = &self.link
+            && open.session.is_ready()
+        {
+            self.spool.ended(open.session.cursor(Lane::Live));
+        }
     }
 
     pub(super) fn note(&mut self, state: &str, session_id: Option<SessionId>, reason: Option<String>) {
@@ -134,12 +150,14 @@ impl Agent {
 
     pub(super) async fn on_event(&mut self, event: Event) {
         match event {
-            Event::Ready { session_id, committed_seq, max_payload } => {
-                self.on_ready(session_id, committed_seq, max_payload).await;
+            Event::Ready { session_id, committed_seq, backlog_committed_seq, max_payload } => {
+                let committed = (committed_seq, backlog_committed_seq);
+                self.on_ready(session_id, committed, max_payload).await;
             }
-            Event::Acked(seq) => {
-                self.spool.ack(seq);
+            Event::Acked(lane, seq) => {
+                self.spool.ack(lane, seq);
                 self.drain().await;
+                self.backfill().await;
             }
             Event::Order(kind, order) => {
                 let now = Timestamp::now().plus_ms(self.offset_ms());
@@ -167,12 +185,17 @@ impl Agent {
         }
     }
 
-    pub(super) async fn on_ready(&mut self, session_id: SessionId, committed_seq: u64, max_payload: u64) {
+    pub(super) async fn on_ready(
+        &mut self,
+        session_id: SessionId,
+        (committed_seq, backlog_committed_seq): (u64, Option<u64>),
+        max_payload: u64,
+    ) {
         log::set_session(Some(session_id));
-        tracing::info!(committed_seq, clock_offset_ms = self.offset_ms(), "connected");
+        tracing::info!(committed_seq, backlog_committed_seq, clock_offset_ms = self.offset_ms(), "connected");
         self.note("connected", Some(session_id), None);
         self.max_payload = max_payload;
-        match self.spool.resume(committed_seq).await {
+        match self.spool.resume(committed_seq, backlog_committed_seq).await {
             Ok(true) => {}
             Ok(false) => {
                 let why = "the spool went backward, as with a restored snapshot; it goes on in a new stream";
@@ -183,13 +206,15 @@ impl Agent {
                 return self.disconnect("the spool could not be read", false);
             }
         }
+        // Results come before anything else: an action that the hello did not
+        // list and whose result does not come is lost to the coordinator.
         match self.journal.unacknowledged().await {
             Ok(results) => {
                 for result in results {
                     self.send(FromAgent::ActionResult(Box::new(result)));
                 }
             }
-            Err(error) => tracing::error!("{}", error.sentence()),
+            Err(error) => return self.disconnect(&error.sentence(), false),
         }
         if self.pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
             self.pruned = Some(Instant::now());
@@ -198,8 +223,10 @@ impl Agent {
             }
             self.warn_of_certificate();
         }
-        self.backlog = true;
+        self.behind = true;
+        self.pace.refill(Instant::now());
         self.drain().await;
+        self.backfill().await;
     }
 
     /// Nothing renews a certificate by itself in this version of the protocol.

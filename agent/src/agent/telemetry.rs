@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     policy::Policy,
     probe::{PathAccess, metrics::Sampler},
-    spool::Batch,
+    spool::{Batch, Lane},
 };
 
 /// A batch is closed early when this many reports wait.
@@ -122,17 +122,18 @@ impl Agent {
 
     /// Sends a new batch from memory if everything before it has left.
     pub(super) fn offer(&mut self, batch: Batch) {
-        if self.backlog || self.link.ready().is_none_or(|open| open.session.room() == 0) {
-            self.backlog = true;
+        if self.behind || self.link.ready().is_none_or(|open| open.session.room(Lane::Live) == 0) {
+            self.behind = true;
             return;
         }
-        self.send_batch(batch);
+        self.send_batch(Lane::Live, batch);
     }
 
     /// Sends what waits on the disk, as far as the window allows.
     pub(super) async fn drain(&mut self) {
-        while self.backlog {
-            let Some((room, cursor)) = self.link.ready().map(|open| (open.session.room(), open.session.cursor()))
+        while self.behind {
+            let Some((room, cursor)) =
+                self.link.ready().map(|open| (open.session.room(Lane::Live), open.session.cursor(Lane::Live)))
             else {
                 return;
             };
@@ -140,30 +141,65 @@ impl Agent {
                 return;
             }
             let limit = room.min(READ_AHEAD);
-            let batches = match self.spool.after(cursor, limit).await {
+            let batches = match self.spool.after(Lane::Live, cursor, limit).await {
                 Ok(batches) => batches,
                 Err(error) => {
                     tracing::error!("{}", error.sentence());
                     return;
                 }
             };
-            self.backlog = batches.len() == limit;
+            self.behind = batches.len() == limit;
             for batch in batches {
-                self.send_batch(batch);
+                self.send_batch(Lane::Live, batch);
             }
         }
     }
 
-    pub(super) fn send_batch(&mut self, mut batch: Batch) {
+    /// When the backlog may go on; none while nothing of it can leave.
+    pub(super) fn backfill_due(&mut self) -> Option<Instant> {
+        let waiting = self.spool.backlog()?;
+        let behind = self.behind;
+        let open = self.link.ready()?;
+        let next = open.session.room(Lane::Backlog) > 0 && open.session.cursor(Lane::Backlog) < waiting.last_seq;
+        // Live batches go first; an acknowledgement of theirs wakes this again.
+        (next && !behind).then(|| self.pace.due())
+    }
+
+    /// Sends as much of the backlog as its pace and its window allow.
+    pub(super) async fn backfill(&mut self) {
+        let now = Instant::now();
+        if self.backfill_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let Some((room, cursor)) =
+            self.link.ready().map(|open| (open.session.room(Lane::Backlog), open.session.cursor(Lane::Backlog)))
+        else {
+            return;
+        };
+        let limit = self.pace.take(room, now);
+        match self.spool.after(Lane::Backlog, cursor, limit).await {
+            Ok(batches) => {
+                for batch in batches {
+                    self.send_batch(Lane::Backlog, batch);
+                }
+            }
+            Err(error) => tracing::error!("{}", error.sentence()),
+        }
+    }
+
+    pub(super) fn send_batch(&mut self, lane: Lane, mut batch: Batch) {
         let Some(open) = self.link.ready() else {
             return;
         };
-        let first = open.session.cursor() + 1;
+        let Some(stream) = open.session.stream(lane) else {
+            return;
+        };
+        let first = open.session.cursor(lane) + 1;
         if batch.seq > first {
-            batch.payload.gaps = self.spool.gaps(first, batch.seq - 1, batch.ts);
+            batch.payload.gaps = self.spool.gaps(lane, first, batch.seq - 1, batch.ts);
         }
-        open.session.on_batch_sent(batch.seq);
-        let push = TelemetryPush { stream: self.spool.stream(), seq: batch.seq, ts: batch.ts, payload: batch.payload };
+        open.session.on_batch_sent(lane, batch.seq);
+        let push = TelemetryPush { stream, seq: batch.seq, ts: batch.ts, payload: batch.payload };
         self.link.send(&FromAgent::TelemetryPush(push));
     }
 }

@@ -8,10 +8,33 @@ use farol_protocol::{
 };
 
 use super::CheckKey;
-use crate::store::hosts::HostKey;
+use crate::{store::hosts::HostKey, text::Line};
 
 /// Identity of the report that the coordinator makes about an agent's silence.
 pub const SILENCE: &str = "agent.silence";
+
+/// Identity of the report that the coordinator makes about batches that a host lost.
+pub const TELEMETRY: &str = "host.telemetry";
+/// Identity of the report that the coordinator makes about a host's clock.
+pub const CLOCK: &str = "host.clock";
+
+/// [`TELEMETRY`] as a check.
+///
+/// # Panics
+/// Never: the text is a check id.
+#[must_use]
+pub fn telemetry() -> CheckId {
+    TELEMETRY.parse().unwrap_or_else(|error| unreachable!("{TELEMETRY} is a check id: {error}"))
+}
+
+/// [`CLOCK`] as a check.
+///
+/// # Panics
+/// Never: the text is a check id.
+#[must_use]
+pub fn clock() -> CheckId {
+    CLOCK.parse().unwrap_or_else(|error| unreachable!("{CLOCK} is a check id: {error}"))
+}
 
 /// [`SILENCE`] as a check.
 ///
@@ -111,20 +134,23 @@ impl Rules {
                 (check.id.clone(), rule)
             })
             .collect();
-        // The silence itself is measured over time, so one report is enough.
-        let title = crate::text::Message::AgentSilentTitle.in_words(registry.language);
-        let rule = Rule {
-            scenario: SILENCE.to_owned(),
+        // Each is measured over time, so one report is enough.
+        let own = |scenario: &str, title, severity| Rule {
+            scenario: scenario.to_owned(),
             title,
             persona: registry.silence.persona,
             attempts: 1,
             recover: 1,
-            severity: registry.silence.severity,
-            critical_hosts,
+            severity,
+            critical_hosts: critical_hosts.clone(),
             runs_on: RunsOn::Coordinator,
             hosts: None,
         };
-        by_check.insert(silence(), rule);
+        let language = registry.language;
+        let title = crate::text::Message::AgentSilentTitle.in_words(language);
+        by_check.insert(silence(), own(SILENCE, title, registry.silence.severity));
+        by_check.insert(telemetry(), own(TELEMETRY, Line::LostTitle.in_words(language), Severity::Medium));
+        by_check.insert(clock(), own(CLOCK, Line::ClockTitle.in_words(language), Severity::High));
         Self { by_check }
     }
 

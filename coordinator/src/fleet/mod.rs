@@ -7,10 +7,13 @@ mod admission;
 mod enrol;
 mod legacy;
 mod listener;
+pub(crate) mod own_reports;
 mod results;
 mod sequence;
 mod session;
 mod socket;
+mod stream;
+mod unfinished;
 
 use std::{
     collections::HashMap,
@@ -50,6 +53,8 @@ pub struct Fleet {
     refreshing: tokio::sync::Mutex<()>,
     connected: RwLock<HashMap<HostKey, Connected>>,
     seen: RwLock<HashMap<HostKey, Arc<AtomicI64>>>,
+    /// Only clocks that are off.
+    skews: RwLock<HashMap<HostKey, i64>>,
 }
 
 /// A connection, as the rest of the coordinator sees it.
@@ -146,6 +151,24 @@ impl Fleet {
         seen.iter().map(|(host, at)| (*host, Timestamp::from_ms(at.load(Ordering::Relaxed)))).collect()
     }
 
+    /// What is added to a host's times, in ms; none of a host that this process
+    /// has not heard.
+    #[must_use]
+    pub fn clock_skew(&self, host: HostKey) -> Option<i64> {
+        self.last_seen(host)?;
+        Some(self.skews.read().unwrap_or_else(PoisonError::into_inner).get(&host).copied().unwrap_or(0))
+    }
+
+    /// Notes how far a host's clock is off.
+    pub(crate) fn set_skew(&self, host: HostKey, skew_ms: i64) {
+        let mut skews = self.skews.write().unwrap_or_else(PoisonError::into_inner);
+        if skew_ms == 0 {
+            skews.remove(&host);
+        } else {
+            skews.insert(host, skew_ms);
+        }
+    }
+
     /// Where a connection notes that its host was heard.
     pub(crate) fn seen_cell(&self, host: HostKey, now: Timestamp) -> Arc<AtomicI64> {
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
@@ -205,6 +228,14 @@ impl Fleet {
         }
         *sent = Some(row.id);
         Handed::Now
+    }
+
+    /// Notes that the connection of a host knows an order without being sent it.
+    pub(crate) fn note_order(&self, host: HostKey, action: ActionId) {
+        let connected = self.connected.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = connected.get(&host) {
+            *known.sent.lock().unwrap_or_else(PoisonError::into_inner) = Some(action);
+        }
     }
 
     /// Notes that a host did not look at an order, so that it is handed over

@@ -11,7 +11,7 @@ use std::{
 
 use farol_pki::PeerIdentity;
 use farol_protocol::{
-    FromAgent, MAX_FRAME_BYTES, Report, SessionId, StreamId, Timestamp, ToAgent,
+    ActionId, FromAgent, MAX_FRAME_BYTES, Report, SessionId, Timestamp, ToAgent,
     effect::DEFAULT_TIMEOUT_MS,
     frame::{
         self, ChecksAssign, ErrorCode, ErrorFrame, Heartbeat, Hello, HelloAnswer, HelloPolicy, TelemetryAck,
@@ -23,7 +23,7 @@ use farol_protocol::{
 use hyper::upgrade::Upgraded;
 use serde::Deserialize;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::{Instant, timeout},
 };
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -31,16 +31,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{
-    Peer, legacy, results,
-    sequence::{Sequence, Verdict},
+    Peer, legacy, own_reports, results,
+    sequence::Verdict,
     socket::{Incoming, Socket},
+    stream::{Stream, Streams},
+    unfinished,
 };
 use crate::{
     app::App,
     error::Result,
     events::Noun,
     store::{
-        bulk::{BatchWrite, Bulk, NOT_COMMITTED, StreamKey},
+        bulk::{BatchWrite, Bulk, NOT_COMMITTED},
         hosts::{HostKey, HostRow},
     },
 };
@@ -52,6 +54,9 @@ const OUTGOING: usize = 8;
 /// Below this a difference of clocks is the network's, not a skew.
 const SKEW_FLOOR_MS: i64 = 1_000;
 const SKEW_SAMPLES: usize = 8;
+/// No frame waits for so long: a difference that grows by more is a clock that
+/// was set.
+const CLOCK_SET_MS: i64 = 30_000;
 
 /// A connection whose identity is known.
 pub(super) struct Connection {
@@ -65,6 +70,9 @@ pub(super) struct Connection {
     /// Added to the host's times.
     pub(super) skew_ms: i64,
     pub(super) differences: VecDeque<i64>,
+    /// An action that the host had accepted and whose result is due before
+    /// anything else of it.
+    pub(super) awaited: Option<ActionId>,
 }
 
 /// Why a connection ends.
@@ -92,13 +100,13 @@ pub(super) async fn run(app: App, host: HostKey, identity: PeerIdentity, upgrade
 /// An open session of protocol v1.
 struct Live {
     connection: Connection,
-    stream: Stream,
+    streams: Streams,
     joined: Joined,
 }
 
 impl Live {
     async fn run(mut self) {
-        let end = self.connection.talk(&mut self.stream).await;
+        let end = self.connection.talk(&mut self.streams).await;
         drop(self.joined);
         Box::pin(over(end, self.connection.socket)).await;
     }
@@ -179,15 +187,16 @@ async fn open(
         seen,
         skew_ms: 0,
         differences: VecDeque::new(),
+        awaited: None,
     };
     let host = connection.host.key;
     let join = |peer| app.fleet.join(host, session, key_sha256, peer, sender, cut);
     let end = match hello {
         First::V1(hello) => match connection.answer_hello(&hello).await {
-            Ok(Some(stream)) => {
+            Ok(Some(streams)) => {
                 join(Peer::V1);
                 joined.announce();
-                return Some(Live { connection, stream, joined });
+                return Some(Live { connection, streams, joined });
             }
             Ok(None) => End::Gone,
             Err(error) => {
@@ -276,25 +285,17 @@ async fn refuse(mut socket: Socket, error: ErrorFrame) {
     }
 }
 
-/// What the session has of the telemetry stream.
-struct Stream {
-    id: StreamId,
-    key: StreamKey,
-    sequence: Sequence,
-    acknowledged: u64,
-    committed: Arc<watch::Sender<u64>>,
-    commits: watch::Receiver<u64>,
-}
-
 impl Connection {
-    async fn answer_hello(&mut self, hello: &Hello) -> Result<Option<Stream>> {
+    async fn answer_hello(&mut self, hello: &Hello) -> Result<Option<Streams>> {
         let now = Timestamp::now();
         self.set_skew(hello.timestamp, now);
         // In this order: what the old journal could tell is settled before the
         // new one takes its place, whatever fails in between.
         results::after_hello(self, hello).await?;
+        self.awaited = unfinished::after_hello(self, hello).await?;
         self.app.store.said_hello(self.host.key, hello, now).await?;
-        let (key, committed) = self.app.store.stream(self.host.key, hello.stream).await?;
+        let streams = Streams::open(&self.app.store, self.host.key, hello, now).await?;
+        let (committed, backlog_committed_seq) = streams.committed();
         let interval = self.app.config.heartbeat;
         let answer = HelloAnswer {
             ok: true,
@@ -305,7 +306,7 @@ impl Connection {
             protocol: farol_protocol::version::CURRENT,
             session_id: self.session,
             committed_seq: committed,
-            backlog_committed_seq: None,
+            backlog_committed_seq,
             heartbeat_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
             timestamp: now,
         };
@@ -313,15 +314,7 @@ impl Connection {
         if !self.socket.send(frame::encode(&answer)).await || !self.socket.send(self.assignment()).await {
             return Ok(None);
         }
-        let (sender, commits) = watch::channel(committed);
-        Ok(Some(Stream {
-            id: hello.stream,
-            key,
-            sequence: Sequence::after(committed),
-            acknowledged: committed,
-            committed: Arc::new(sender),
-            commits,
-        }))
+        Ok(Some(streams))
     }
 
     fn assignment(&self) -> String {
@@ -346,12 +339,20 @@ impl Connection {
     /// smaller, so the smallest of the last few counts; below a second it is
     /// too likely the network's.
     pub(super) fn set_skew(&mut self, theirs: Timestamp, now: Timestamp) {
+        let newest = now.since(theirs);
+        if self.differences.iter().min().is_some_and(|least| newest - least > CLOCK_SET_MS) {
+            self.differences.clear();
+        }
         if self.differences.len() == SKEW_SAMPLES {
             self.differences.pop_front();
         }
-        self.differences.push_back(now.since(theirs));
+        self.differences.push_back(newest);
         let difference = self.differences.iter().copied().min().unwrap_or(0);
-        self.skew_ms = if difference.abs() < SKEW_FLOOR_MS { 0 } else { difference };
+        let skew_ms = if difference.abs() < SKEW_FLOOR_MS { 0 } else { difference };
+        if skew_ms != self.skew_ms {
+            self.skew_ms = skew_ms;
+            self.app.fleet.set_skew(self.host.key, skew_ms);
+        }
     }
 
     /// Drops reports about checks that this host was not assigned: nobody
@@ -371,7 +372,7 @@ impl Connection {
         theirs.plus_ms(self.skew_ms).min(now)
     }
 
-    async fn talk(&mut self, stream: &mut Stream) -> End {
+    async fn talk(&mut self, streams: &mut Streams) -> End {
         let interval = self.app.config.heartbeat;
         let mut heard = Instant::now();
         let mut beat = tokio::time::interval(interval);
@@ -383,10 +384,9 @@ impl Connection {
                     return self.cut_off();
                 }
                 incoming = self.socket.receive() => {
-                    heard = Instant::now();
                     self.seen.store(Timestamp::now().as_ms(), Ordering::Relaxed);
                     match incoming {
-                        Incoming::Text(text) => if let Some(end) = self.frame(stream, text.as_str()).await {
+                        Incoming::Text(text) => if let Some(end) = self.frame(streams, text.as_str()).await {
                             return end;
                         },
                         Incoming::Sign => {}
@@ -396,12 +396,13 @@ impl Connection {
                             return End::Close(code, "the frame is not acceptable");
                         }
                     }
+                    // What it said while we were busy with this one still waits.
+                    heard = Instant::now();
                 }
                 Some(text) = self.outgoing.recv() => if !self.socket.send(text).await {
                     return End::Gone;
                 },
-                Ok(()) = stream.commits.changed() => {
-                    let seq = *stream.commits.borrow_and_update();
+                (stream, seq) = streams.next_committed() => {
                     if seq == NOT_COMMITTED {
                         return End::Close(CloseCode::Again, "the store could not take a batch");
                     }
@@ -409,10 +410,10 @@ impl Connection {
                         return End::Gone;
                     }
                 }
+                () = tokio::time::sleep_until(heard + 2 * interval) => {
+                    return End::Close(CloseCode::Away, "no sign of life in two intervals");
+                }
                 _ = beat.tick() => {
-                    if heard.elapsed() > 2 * interval + interval / 2 {
-                        return End::Close(CloseCode::Away, "no sign of life in two intervals");
-                    }
                     let heartbeat = ToAgent::Heartbeat(Heartbeat { timestamp: Timestamp::now() });
                     if !self.socket.send(frame::encode(&heartbeat)).await {
                         return End::Gone;
@@ -427,7 +428,7 @@ impl Connection {
         self.socket.send(frame::encode(&ToAgent::TelemetryAck(TelemetryAck { stream: stream.id, seq }))).await
     }
 
-    async fn frame(&mut self, stream: &mut Stream, text: &str) -> Option<End> {
+    async fn frame(&mut self, streams: &mut Streams, text: &str) -> Option<End> {
         let frame = match FromAgent::parse(text) {
             Ok(frame) => frame,
             Err(error) => {
@@ -436,8 +437,15 @@ impl Connection {
                 return (!self.socket.send(text).await).then_some(End::Gone);
             }
         };
+        if matches!(frame, FromAgent::TelemetryPush(_) | FromAgent::Heartbeat(_))
+            && let Some(action) = self.awaited.take()
+            && let Err(error) = Box::pin(unfinished::settle(self, action)).await
+        {
+            tracing::error!(action_id = %action, "an action could not be ended: {error}");
+            return Some(End::Close(CloseCode::Again, "the store failed"));
+        }
         match frame {
-            FromAgent::TelemetryPush(push) => self.push(stream, push).await,
+            FromAgent::TelemetryPush(push) => self.push(streams, push).await,
             // Boxed: rare, and their futures would stay resident for every connection.
             FromAgent::ActionAccepted(accepted) => {
                 results::accepted(self, &accepted);
@@ -462,16 +470,17 @@ impl Connection {
         }
     }
 
-    async fn push(&mut self, stream: &mut Stream, push: TelemetryPush) -> Option<End> {
-        if push.stream != stream.id {
+    async fn push(&mut self, streams: &mut Streams, push: TelemetryPush) -> Option<End> {
+        let began = streams.began;
+        let Some(stream) = streams.of(push.stream) else {
             let wrong = error(ErrorCode::Unexpected, "the batch is of another stream than the hello's".to_owned());
             return (!self.socket.send(frame::encode(&ToAgent::Error(wrong))).await).then_some(End::Gone);
-        }
+        };
         let lost = match stream.sequence.judge(push.seq, &push.payload.gaps) {
             Verdict::Next { lost } => lost,
             // On its way to the disk, or there: say again what is committed.
             Verdict::Repeated => {
-                let committed = *stream.commits.borrow();
+                let committed = stream.last_committed();
                 return (!self.acknowledge(stream, committed).await).then_some(End::Gone);
             }
             Verdict::Hole { expected } => {
@@ -492,16 +501,22 @@ impl Connection {
             (gap.from, gap.to) = (self.corrected(gap.from, now), self.corrected(gap.to, now));
         }
         self.app.metrics.batch(payload.reports.len());
+        if lost > 0 {
+            tracing::warn!(lost, seq = push.seq, "the host had to drop batches");
+            payload.reports.push(own_reports::lost(&self.host.name, lost, &payload.gaps, self.app.language(), now));
+        }
+        let observed_at = self.corrected(push.ts, now);
         let batch = BatchWrite {
             host: self.host.key,
             stream: stream.key,
             seq: push.seq,
             lost,
-            observed_at: self.corrected(push.ts, now),
+            observed_at,
             received_at: now,
             metrics: payload.metrics.as_ref().map(frame::encode),
             reports: payload.reports,
             gaps: payload.gaps,
+            backfilled: observed_at < began,
             committed: Arc::clone(&stream.committed),
         };
         // A full queue slows this agent down, which keeps what it could not send.

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     app::{App, Shared},
-    store::hosts::{Enrolment, HostRow},
+    store::{
+        hosts::{Enrolment, HostRow},
+        streams::LastGap,
+    },
 };
 
 /// Where a host is.
@@ -69,12 +72,32 @@ pub(super) struct HostDetail {
     /// When they were taken.
     #[schema(value_type = Option<String>, format = DateTime)]
     metrics_at: Option<Timestamp>,
-    /// Batches that were committed.
+    /// As in `telemetry`.
     received: i64,
-    /// Batches that its spool had to drop.
+    /// As in `telemetry`.
     lost: i64,
+    /// What arrived of what it observed.
+    telemetry: TelemetryView,
+    /// What is added to its times because its clock is off; null while this
+    /// coordinator has not heard it.
+    clock_skew_ms: Option<i64>,
     /// What its checks said last.
     checks: Vec<ReportView>,
+}
+
+/// Counts of batches, over the host's whole life.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TelemetryView {
+    /// Committed here.
+    received: i64,
+    /// Those of them that were observed before the connection by which they came.
+    backfilled: i64,
+    /// Dropped by the host, for want of space or by a failing disk.
+    lost: i64,
+    /// The newest loss.
+    last_gap: Option<LastGap>,
+    /// Waiting in the host's backlog, as far as is known.
+    backlog: i64,
 }
 
 /// What a check found.
@@ -129,6 +152,14 @@ pub(super) async fn one(State(app): State<App>, Segment(host): Segment<String>) 
         metrics_at: telemetry.metrics_at,
         received: telemetry.received,
         lost: telemetry.lost,
+        telemetry: TelemetryView {
+            received: telemetry.received,
+            backfilled: telemetry.backfilled,
+            lost: telemetry.lost,
+            last_gap: telemetry.last_gap,
+            backlog: telemetry.backlog,
+        },
+        clock_skew_ms: app.fleet.clock_skew(row.key),
         checks: app.board.of(row.key).into_iter().map(report).collect(),
         host: view(&app, row),
     }))

@@ -110,6 +110,12 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
     if row.cancel_requested && !app.fleet.cancel(row.host, row.id) {
         return Ok(());
     }
+    if row.state == State::Accepted && host.protocol != Some(0) {
+        // It has begun. The host tells its end by itself; sent again to a
+        // journal that lost it, it would begin a second time.
+        app.fleet.note_order(row.host, row.id);
+        return Ok(());
+    }
     match app.fleet.hand(&row) {
         Handed::Now => {
             let session_id = app.fleet.session(row.host).map(|session| session.to_string());

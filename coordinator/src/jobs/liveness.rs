@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::App,
+    correlate::{self, CLOCK, SILENCE, TELEMETRY},
     error::Result,
+    fleet::own_reports,
     store::{
         bulk::Bulk,
         hosts::{Enrolment, HostKey, HostRow},
@@ -33,24 +35,60 @@ pub(super) async fn run(app: App, stop: CancellationToken) {
     }
 }
 
-async fn pass(app: &App, said: &mut HashMap<HostKey, Status>) -> Result<()> {
+/// What was said last about a host's check.
+type Said = HashMap<(HostKey, &'static str), Status>;
+
+async fn pass(app: &App, said: &mut Said) -> Result<()> {
     let now = Timestamp::now();
     for host in app.store.hosts().await? {
         if host.enrolment != Enrolment::Enrolled {
-            said.remove(&host.key);
+            said.retain(|(known, _), _| *known != host.key);
             continue;
         }
-        let Some(status) = judge(app, &host, now) else { continue };
-        if said.insert(host.key, status) == Some(status) {
+        let mut reports = Vec::new();
+        if let Some(status) = judge(app, &host, now)
+            && said.insert((host.key, SILENCE), status) != Some(status)
+        {
+            reports.push(report(app, &host, status, now));
+        }
+        reports.extend(of_line(app, &host, said, now));
+        if reports.is_empty() {
             continue;
         }
         // Only the coordinator's stop makes the writer refuse.
-        let reports = vec![report(app, &host, status, now)];
         if app.bulk.send(Bulk::Own { host: host.key, reports, at: now }).await.is_err() {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// What is news about lost batches and the host's clock. A loss itself is
+/// reported with the batch that tells it.
+fn of_line(app: &App, host: &HostRow, said: &mut Said, now: Timestamp) -> Vec<Report> {
+    let online = app.fleet.online(host.key);
+    let last = |check| app.board.get(&(host.key, check));
+    let skew_ms = app.fleet.clock_skew(host.key).filter(|_| online);
+    let verdicts = [
+        (TELEMETRY, own_reports::calm(last(correlate::telemetry()).as_ref(), online, now)),
+        (CLOCK, skew_ms.and_then(|skew_ms| own_reports::clock(last(correlate::clock()).as_ref(), skew_ms))),
+    ];
+    let mut reports = Vec::new();
+    for (check, verdict) in verdicts {
+        let Some(status) = verdict else {
+            said.remove(&(host.key, check));
+            continue;
+        };
+        if said.insert((host.key, check), status) == Some(status) {
+            continue;
+        }
+        reports.push(if check == TELEMETRY {
+            own_reports::calmed(&host.name, app.language(), now)
+        } else {
+            own_reports::clocked(&host.name, status, skew_ms.unwrap_or(0), app.language(), now)
+        });
+    }
+    reports
 }
 
 /// `None` while nothing can be said yet: a coordinator that has just started

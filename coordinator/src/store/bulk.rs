@@ -17,7 +17,7 @@ use crate::error::{Error, Result, StoreContext as _};
 
 /// A stream inside the telemetry database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StreamKey(i64);
+pub struct StreamKey(pub(super) i64);
 
 /// One batch of an agent, times already corrected for the host's clock.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct BatchWrite {
     pub reports: Vec<Report>,
     /// What was lost before it.
     pub gaps: Vec<Gap>,
+    /// Whether it was observed before the session in which it came.
+    pub backfilled: bool,
     /// Told the sequence number once it is committed.
     pub committed: Arc<watch::Sender<u64>>,
 }
@@ -212,29 +214,6 @@ impl Store {
         rows.iter().map(committed).collect()
     }
 
-    /// Latest readings and counts of a host over all its streams.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn telemetry_of(&self, host: HostKey) -> Result<HostTelemetry> {
-        let rows: Vec<(i64, i64, Option<String>, Option<i64>)> =
-            sqlx::query_as("select received, lost, metrics, metrics_ms from stream where host_key = $1 order by id")
-                .bind(host.0)
-                .fetch_all(self.telemetry().read())
-                .await
-                .context("read the telemetry")?;
-        let mut all = HostTelemetry::default();
-        for (received, lost, metrics, at) in rows {
-            all.received += received;
-            all.lost += lost;
-            if let (Some(metrics), Some(at)) = (metrics, at) {
-                all.metrics = serde_json::from_str(&metrics).ok();
-                all.metrics_at = Some(Timestamp::from_ms(at));
-            }
-        }
-        Ok(all)
-    }
-
     /// Forgets telemetry from before `before` and reports up to `cursor`, in
     /// small steps so that no step holds the writer up. Rows lie in the order
     /// of their arrival, so only the first ones are looked at.
@@ -285,19 +264,6 @@ impl Store {
         write.commit().await?;
         Ok(removed + rows)
     }
-}
-
-/// What a host has sent.
-#[derive(Debug, Default)]
-pub struct HostTelemetry {
-    /// Batches committed.
-    pub received: i64,
-    /// Batches that the host's spool dropped.
-    pub lost: i64,
-    /// Latest readings.
-    pub metrics: Option<serde_json::Value>,
-    /// When they were taken.
-    pub metrics_at: Option<Timestamp>,
 }
 
 fn committed(row: &sqlx::any::AnyRow) -> Result<Committed> {
@@ -419,6 +385,10 @@ impl BulkWriter {
                     head.seq = batch.seq;
                     head.received += 1;
                     head.lost += batch.lost;
+                    head.backfilled += i64::from(batch.backfilled);
+                    if batch.lost > 0 {
+                        head.gap = span(&batch.gaps, batch.lost);
+                    }
                     if let Some(metrics) = &batch.metrics {
                         head.metrics = Some((metrics.clone(), batch.observed_at.as_ms()));
                     }
@@ -500,7 +470,9 @@ impl BulkWriter {
             let (metrics, at) = head.metrics.clone().unzip();
             sqlx::query(
                 "update stream set last_seq = $2, received = received + $3, lost = lost + $4,
-                     metrics = coalesce($5, metrics), metrics_ms = coalesce($6, metrics_ms)
+                     metrics = coalesce($5, metrics), metrics_ms = coalesce($6, metrics_ms),
+                     backfilled = backfilled + $7, gap_from_ms = coalesce($8, gap_from_ms),
+                     gap_to_ms = coalesce($9, gap_to_ms), gap_batches = coalesce($10, gap_batches)
                  where id = $1",
             )
             .bind(stream.0)
@@ -509,6 +481,10 @@ impl BulkWriter {
             .bind(i64::try_from(head.lost).unwrap_or(i64::MAX))
             .bind(metrics)
             .bind(at)
+            .bind(head.backfilled)
+            .bind(head.gap.map(|(from, ..)| from.as_ms()))
+            .bind(head.gap.map(|(_, to, _)| to.as_ms()))
+            .bind(head.gap.map(|(.., count)| count))
             .execute(&mut *transaction)
             .await
             .context("advance a stream")?;
@@ -546,9 +522,18 @@ struct Head<'a> {
     seq: u64,
     received: i64,
     lost: u64,
+    backfilled: i64,
+    gap: Option<(Timestamp, Timestamp, i64)>,
     metrics: Option<(String, i64)>,
     tell: Vec<&'a Arc<watch::Sender<u64>>>,
     broken: Vec<&'a Arc<watch::Sender<u64>>>,
+}
+
+/// When what was lost before one batch was observed, and how much it was.
+fn span(gaps: &[Gap], lost: u64) -> Option<(Timestamp, Timestamp, i64)> {
+    let from = gaps.iter().map(|gap| gap.from).min()?;
+    let to = gaps.iter().map(|gap| gap.to).max()?;
+    Some((from, to, i64::try_from(lost).unwrap_or(i64::MAX)))
 }
 
 async fn last_seq(connection: &mut AnyConnection, stream: StreamKey) -> Result<u64> {
@@ -599,6 +584,7 @@ mod tests {
             metrics: None,
             reports: vec![report()],
             gaps: Vec::new(),
+            backfilled: false,
             committed: Arc::clone(told),
         })
     }

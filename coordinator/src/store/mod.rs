@@ -15,6 +15,7 @@ pub mod inbox;
 pub mod outbox;
 pub mod runs;
 pub mod steps;
+pub mod streams;
 pub mod tokens;
 
 use std::{
