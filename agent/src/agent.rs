@@ -29,6 +29,7 @@ use crate::{
     schedule::Schedule,
     spool::Spool,
     state::{Connection, Identity, StateDir},
+    systemd::{self, Watchdog},
 };
 
 /// What a running effect gets when the agent is asked to stop.
@@ -151,6 +152,9 @@ impl Agent {
         }
         let mut stopping: Option<Stopping> = None;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent starts");
+        systemd::ready();
+        // Told from here alone, so that a loop that does not turn is noticed.
+        let mut watchdog = Watchdog::from_environment(Instant::now());
 
         loop {
             if let Some(stop) = &stopping
@@ -164,14 +168,16 @@ impl Agent {
                 return end;
             }
             let now = Instant::now();
+            watchdog.turn(now, !self.link.is_stuck(now));
             let due = self.schedule.next_due().filter(|_| stopping.is_none());
             let backfill = self.backfill_due().filter(|_| stopping.is_none());
-            let wake =
-                [due, backfill, stopping.as_ref().map(|stop| stop.until), once.as_ref().map(|once| once.next(now))];
+            let stop = stopping.as_ref().map(|stop| stop.until);
+            let wake = [due, backfill, stop, once.as_ref().map(|once| once.next(now)), watchdog.due()];
             let wake = wake.into_iter().flatten().min();
             tokio::select! {
                 () = shutdown.cancelled(), if stopping.is_none() => {
                     tracing::info!("the agent stops");
+                    systemd::stopping();
                     self.orders.stop_taking();
                     stopping = Some(Stopping { until: Instant::now() + EFFECT_WAIT, aborted: false });
                 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error,
     config::{Config, DEFAULT_POLICY, DEFAULT_STATE_DIR, Settings},
+    doctor::{self, Level},
     enrol::{Enrol, enrol},
     journal, log,
     policy::Policy,
@@ -42,6 +43,8 @@ enum Command {
     Run(RunArgs),
     /// Show identity, connection, spool, policy and checks.
     Status(StatusArgs),
+    /// Look at everything the agent needs and say what to do about it.
+    Doctor(DoctorArgs),
     /// Run one assigned check now.
     Check(CheckArgs),
     /// Show the action journal, newest first.
@@ -117,6 +120,21 @@ struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
+struct DoctorArgs {
+    /// Settings; /etc/farol-agent/agent.yaml is read when it exists.
+    #[arg(long, value_name = "PATH", env = "FAROL_AGENT_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyArg,
+    /// Language of the lines; that of the assigned checks when absent.
+    #[arg(long, value_name = "LANGUAGE", env = "FAROL_AGENT_LANGUAGE", value_parser = language)]
+    language: Option<Language>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct CheckArgs {
     /// Id of the check.
     name: String,
@@ -170,6 +188,7 @@ impl Cli {
                 crate::run(config, shutdown).await
             }
             Command::Status(args) => status(&state, &args).await,
+            Command::Doctor(args) => examine(&state, args).await,
             Command::Check(args) => check(&state, &args).await,
             Command::Journal(args) => show_journal(&state, args.json).await,
         }
@@ -260,6 +279,28 @@ async fn status(state: &StateDir, args: &StatusArgs) -> Result<(), Error> {
         &format!("{} entries, {} running, {unacknowledged} not acknowledged", lines.len(), unfinished.len()),
     );
     print(&text)
+}
+
+async fn examine(state: &StateDir, args: DoctorArgs) -> Result<(), Error> {
+    let mut config = Config::load(state.root(), args.config.as_deref(), Settings::default())?;
+    config.policy = args.policy.policy;
+    let assigned = || state.assignment().ok().flatten().map(|assignment| assignment.language);
+    let language = args.language.or(config.language).or_else(assigned).unwrap_or_default();
+    let lines = doctor::examine(state, &config, language).await;
+    let problems = lines.iter().filter(|line| line.level == Level::Problem).count();
+    if args.json {
+        print_json(&json!({"ok": problems == 0, "checks": lines}))?;
+    } else {
+        let mut text = String::new();
+        for line in &lines {
+            let _ = writeln!(text, "{:<8} {:<12} {}", line.level.as_str(), line.name, line.text);
+            if let Some(advice) = &line.advice {
+                let _ = writeln!(text, "{:<21} {advice}", "");
+            }
+        }
+        print(&text)?;
+    }
+    if problems > 0 { Err(Error::Unwell { problems }) } else { Ok(()) }
 }
 
 async fn check(state: &StateDir, args: &CheckArgs) -> Result<(), Error> {

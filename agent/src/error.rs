@@ -160,6 +160,12 @@ pub enum Error {
         #[source]
         source: sqlx::Error,
     },
+    /// `doctor` found problems.
+    #[error("{problems} of what the agent needs is not as it must be; do what the lines above say and run this again")]
+    Unwell {
+        /// How many.
+        problems: usize,
+    },
     /// `run --once` could not deliver.
     #[error(
         "the batch is kept in the spool but the coordinator did not acknowledge it within {seconds} s; see the log above"

@@ -8,6 +8,7 @@
 mod agent;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod endpoint;
 pub mod enrol;
 mod error;
@@ -22,6 +23,7 @@ pub mod session;
 pub mod socket;
 pub mod spool;
 pub mod state;
+pub mod systemd;
 #[cfg(test)]
 mod testing;
 mod text;

@@ -112,6 +112,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
 
     tracing::info!(http = %addresses.http, southbound = %addresses.southbound,
         ca_fingerprint = authority.root_fingerprint(), "the coordinator listens");
+    farol_agent::systemd::ready();
     if let Some(ready) = ready {
         // Whoever asked may not wait any more.
         let _gone = ready.send(addresses);
@@ -127,6 +128,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     producers.spawn(fleet::serve(Southbound { app: app.clone(), authority, tls }, southbound, stop.clone()));
     http::serve(http, http::router(app.clone()), stop.clone()).await;
     stop.cancel();
+    farol_agent::systemd::stopping();
     producers.close();
     producers.wait().await;
     drain.cancel();

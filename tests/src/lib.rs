@@ -5,10 +5,12 @@ pub mod api;
 pub mod ollama;
 pub mod peer;
 pub mod process;
+pub mod proxy;
 pub mod site;
 pub mod smtp;
 pub mod wait;
 
 pub use api::Api;
+pub use proxy::Proxy;
 pub use site::{Agent, Site};
 pub use wait::wait_until;

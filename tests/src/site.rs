@@ -166,12 +166,20 @@ impl Site {
     /// # Errors
     /// The enrolment failed.
     pub async fn enrol(&self, name: &str, policy: Option<&str>) -> Result<Agent> {
+        self.enrol_at(name, policy, None).await
+    }
+
+    /// The same by another address, such as that of a proxy.
+    ///
+    /// # Errors
+    /// The enrolment failed.
+    pub async fn enrol_at(&self, name: &str, policy: Option<&str>, at: Option<SocketAddr>) -> Result<Agent> {
         let agent = Agent::new(name, &self.folder.path().join(name), policy)?;
         let enrolment = self.add_host(name).await?;
         let field = |key: &str| enrolment[key].as_str().with_context(|| format!("no {key}")).map(str::to_owned);
         process::output(agent.command(&["enroll"])?.args([
             "--url",
-            &field("url")?,
+            &at.map_or_else(|| field("url"), |at| Ok(format!("wss://{at}")))?,
             "--token",
             &field("token")?,
             "--ca-fingerprint",
@@ -266,6 +274,18 @@ impl Agent {
     #[must_use]
     pub fn policy(&self) -> &Path {
         &self.policy
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Its process while it runs, to wait for what it logs.
+    #[must_use]
+    pub const fn process_mut(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
     }
 
     /// Its process while it runs.

@@ -34,7 +34,8 @@ impl Agent {
         match event {
             LinkEvent::Due => {
                 let (endpoint, tls) = (self.identity.endpoint.clone(), Arc::clone(&self.tls));
-                self.link = Link::Connecting(tokio::spawn(async move { Socket::connect(&endpoint, tls).await }));
+                let connecting = tokio::spawn(async move { Socket::connect(&endpoint, tls).await });
+                self.link = Link::Connecting(connecting, Instant::now());
             }
             LinkEvent::Connected(Ok(socket)) => self.on_connected(socket).await,
             LinkEvent::Connected(Err(error)) => {

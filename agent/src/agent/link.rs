@@ -1,5 +1,7 @@
 //! The way to the coordinator, whatever state it is in.
 
+use std::time::Duration;
+
 use farol_protocol::{FromAgent, frame::encode};
 use tokio::{
     task::JoinHandle,
@@ -10,12 +12,17 @@ use crate::{
     Error,
     session::Session,
     socket::{Incoming, Socket},
+    tls::CONNECT_WAIT,
 };
+
+/// After its time, what has not happened is not merely late.
+const OVERDUE: Duration = Duration::from_secs(30);
 
 /// The way to the coordinator.
 pub(super) enum Link {
     Waiting(Instant),
-    Connecting(JoinHandle<Result<Socket, Error>>),
+    /// An attempt and when it began.
+    Connecting(JoinHandle<Result<Socket, Error>>, Instant),
     Open(Box<Open>),
 }
 
@@ -39,7 +46,7 @@ impl Link {
                 sleep_until(*until).await;
                 LinkEvent::Due
             }
-            Self::Connecting(connecting) => LinkEvent::Connected(
+            Self::Connecting(connecting, _) => LinkEvent::Connected(
                 connecting
                     .await
                     .unwrap_or_else(|error| Err(Error::Answer(format!("the connection attempt ended early: {error}")))),
@@ -54,6 +61,16 @@ impl Link {
         }
     }
 
+    /// Whether something is long overdue, so that the loop only seems to live.
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        let due = match self {
+            Self::Waiting(until) => *until,
+            Self::Connecting(_, began) => *began + 2 * CONNECT_WAIT,
+            Self::Open(open) => open.session.deadline(),
+        };
+        now > due + OVERDUE
+    }
+
     pub(super) fn send(&mut self, frame: &FromAgent) {
         if let Self::Open(open) = self {
             open.socket.send(encode(frame));
@@ -66,5 +83,20 @@ impl Link {
             Self::Open(open) if open.session.is_ready() => Some(open),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_is_stuck_when_what_was_due_has_not_happened_for_long() {
+        let now = Instant::now();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let waiting = Link::Waiting(later(60));
+        assert!(!waiting.is_stuck(later(89)) && waiting.is_stuck(later(91)));
+        let connecting = Link::Connecting(tokio::spawn(std::future::pending()), now);
+        assert!(!connecting.is_stuck(later(59)) && connecting.is_stuck(later(61)));
     }
 }

@@ -5,6 +5,7 @@ mod client;
 mod decide;
 mod lists;
 mod output;
+mod show;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -41,8 +42,12 @@ pub enum Once {
     /// API tokens
     #[command(subcommand)]
     Token(TokenCommand),
-    /// List hosts
+    /// List hosts, or show one
+    #[command(args_conflicts_with_subcommands = true)]
     Hosts {
+        /// One of them.
+        #[command(subcommand)]
+        show: Option<HostsCommand>,
         /// How to reach the coordinator.
         #[command(flatten)]
         to: Connection,
@@ -111,6 +116,19 @@ pub enum Once {
     },
     /// Print the OpenAPI document
     Openapi,
+}
+
+/// Commands on the list of hosts.
+#[derive(Debug, Subcommand)]
+pub enum HostsCommand {
+    /// Show a host: its connection, what arrived of it, its checks
+    Show {
+        /// The host's name or id
+        name: String,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
 }
 
 /// Commands on hosts.
@@ -208,7 +226,8 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Token(TokenCommand::Create { name, role, ttl, json, data }) => {
             admin::create_token(&data, &name, role, ttl, json).await
         }
-        Once::Hosts { to } => lists::hosts(&to).await,
+        Once::Hosts { show: Some(HostsCommand::Show { name, to }), .. } => show::host(&to, &name).await,
+        Once::Hosts { show: None, to } => lists::hosts(&to).await,
         Once::Findings { all, to } => lists::findings(&to, all).await,
         Once::Inbox { role, to } => lists::inbox(&to, role).await,
         Once::Actions { state, to } => lists::actions(&to, state).await,
@@ -270,6 +289,7 @@ mod tests {
             "farol token create --name ana --role ops_lead",
             "farol token create --name ana@example.org --role seo --ttl never --json",
             "farol hosts --json",
+            "farol hosts show vm112 --json",
             "farol findings --all --url http://127.0.0.1:1",
             "farol inbox --role devops",
             "farol actions --state timed_out",

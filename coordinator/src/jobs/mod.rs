@@ -7,6 +7,7 @@ mod dispatch;
 mod housekeeping;
 mod liveness;
 mod mail;
+mod watchdog;
 
 use std::{future::Future, time::Duration};
 
@@ -28,6 +29,7 @@ pub fn start(app: &App, tracker: &TaskTracker, stop: &CancellationToken) {
     every("retention", Duration::from_secs(3600), |app| Box::pin(housekeeping::retention(app)));
     tracker.spawn(housekeeping::checkpoints(app.clone(), stop.clone()));
     tracker.spawn(liveness::run(app.clone(), stop.clone()));
+    tracker.spawn(watchdog::run(app.clone(), stop.clone()));
 }
 
 type Job = fn(App) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;

@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod disk;
+mod doctor;
 mod enrolment;
 mod faults;
 mod frames;
 mod line;
 mod northbound;
+mod partition;
 mod support;
 mod wire_client;
