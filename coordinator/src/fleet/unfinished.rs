@@ -6,7 +6,7 @@ use super::{results, session::Connection};
 use crate::{
     action::{Event, State},
     error::Result,
-    store::actions::Step,
+    store::steps::{Request, Step},
 };
 
 /// An order that the host lists runs there: it is accepted, whether or not that
@@ -15,16 +15,12 @@ use crate::{
 /// when something else comes first.
 pub(super) async fn after_hello(connection: &Connection, hello: &Hello) -> Result<Option<ActionId>> {
     let app = &connection.app;
-    let Some(row) = app.store.next_order(connection.host.key).await? else { return Ok(None) };
+    let Some(row) = app.store.under_way(connection.host.key).await? else { return Ok(None) };
     let listed = hello.unfinished.contains(&row.id);
     match row.state {
         State::Sent if listed => {
-            let step = Step {
-                journal: Some(hello.journal),
-                of: Some(connection.host.key),
-                ..Step::new(Event::Accept, &connection.host.name)
-            };
-            let stepped = app.store.step(row.id, &step, Timestamp::now()).await?;
+            let step = Step { journal: Some(hello.journal), ..Step::new(Event::Accept, &connection.host.name) };
+            let stepped = app.store.step(Request::of(row.id, step, Timestamp::now())).await?;
             results::announce(app, stepped.row());
             Ok(None)
         }

@@ -251,6 +251,22 @@ impl Store {
             .collect())
     }
 
+    /// The order that a host was sent and has not ended.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn under_way(&self, host: HostKey) -> Result<Option<ActionRow>> {
+        let row: Option<Raw> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "select {COLUMNS} from action where state in ('sent', 'accepted') and host_key = $1
+             order by issued_ms, id limit 1"
+        )))
+        .bind(host.0)
+        .fetch_optional(self.state().read())
+        .await
+        .context("read the order under way")?;
+        row.map(ActionRow::try_from).transpose()
+    }
+
     /// The life of an action.
     ///
     /// # Errors
