@@ -2,14 +2,15 @@
 
 use farol_protocol::{Timestamp, telemetry::Gap};
 
-/// Joins a range to its neighbour, so that a long outage stays one entry.
-pub(super) fn add(gaps: &mut Vec<Gap>, new: Gap) {
+/// Joins a range to its neighbour, so that a long outage stays one entry. Not
+/// across `border`, where the stream may be cut: each side keeps its own times.
+pub(super) fn add(gaps: &mut Vec<Gap>, new: Gap, border: Option<u64>) {
     let at = gaps.partition_point(|gap| gap.first_seq < new.first_seq);
     gaps.insert(at, new);
     let mut joined: Vec<Gap> = Vec::with_capacity(gaps.len());
     for gap in gaps.drain(..) {
         match joined.last_mut() {
-            Some(last) if last.last_seq + 1 >= gap.first_seq => {
+            Some(last) if last.last_seq + 1 >= gap.first_seq && border != Some(last.last_seq) => {
                 last.last_seq = last.last_seq.max(gap.last_seq);
                 last.from = last.from.min(gap.from);
                 last.to = last.to.max(gap.to);
@@ -40,8 +41,8 @@ pub(super) fn cover(gaps: &[Gap], first: u64, last: u64, ts: Timestamp) -> Vec<G
     covered
 }
 
-/// Cuts the gaps after the number `at`. A gap on both sides keeps the whole of
-/// its times on each, since they are not known number by number.
+/// Cuts the gaps after the number `at`. One that lies on both sides, because it
+/// grew while the border was not known, keeps the whole of its times on each.
 pub(super) fn split(gaps: &[Gap], at: u64) -> (Vec<Gap>, Vec<Gap>) {
     let below = gaps.iter().filter(|gap| gap.first_seq <= at);
     let above = gaps.iter().filter(|gap| gap.last_seq > at);

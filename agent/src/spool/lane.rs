@@ -111,6 +111,7 @@ impl Lane {
         self,
         connection: &mut SqliteConnection,
         gaps: &mut Vec<Gap>,
+        border: Option<u64>,
     ) -> Result<Option<u64>, sqlx::Error> {
         let statement = match self {
             Self::Live => "delete from {}batch where seq = (select min(seq) from {}batch) returning seq, ts, size",
@@ -123,7 +124,7 @@ impl Lane {
         let Some(oldest) = oldest else { return Ok(None) };
         let at = Timestamp::from_ms(oldest.try_get("ts")?);
         let seq = count(oldest.try_get("seq")?);
-        gaps::add(gaps, Gap { first_seq: seq, last_seq: seq, from: at, to: at });
+        gaps::add(gaps, Gap { first_seq: seq, last_seq: seq, from: at, to: at }, border);
         Ok(Some(count(oldest.try_get("size")?)))
     }
 

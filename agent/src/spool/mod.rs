@@ -223,16 +223,16 @@ impl Spool {
                 break;
             }
             if let Some(backlog) = &mut backlog
-                && let Some(freed) = Lane::Backlog.drop_oldest(&mut tx, &mut backlog.gaps).await?
+                && let Some(freed) = Lane::Backlog.drop_oldest(&mut tx, &mut backlog.gaps, None).await?
             {
                 backlog.bytes = backlog.bytes.saturating_sub(freed);
                 continue;
             }
-            let Some(freed) = Lane::Live.drop_oldest(&mut tx, &mut live.gaps).await? else { break };
+            let Some(freed) = Lane::Live.drop_oldest(&mut tx, &mut live.gaps, sent).await? else { break };
             live.bytes = live.bytes.saturating_sub(freed);
         }
         if let Some(lost) = lost {
-            add(&mut live.gaps, lost);
+            add(&mut live.gaps, lost, sent);
         }
         if live.gaps != known_gaps {
             Lane::Live.save_gaps(&mut tx, &live.gaps).await?;
@@ -514,7 +514,7 @@ async fn move_unsent(
     let (below, above) = split(&live.gaps, sent);
     let mut backlog_gaps = appended.map(|backlog| backlog.gaps.clone()).unwrap_or_default();
     for gap in above {
-        add(&mut backlog_gaps, renumber(gap, sent, base));
+        add(&mut backlog_gaps, renumber(gap, sent, base), None);
     }
     Lane::Live.save_gaps(&mut tx, &below).await?;
     Lane::Backlog.save_gaps(&mut tx, &backlog_gaps).await?;
