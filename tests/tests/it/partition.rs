@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 
 use farol_agent::spool::Spool;
 use farol_protocol::{Report, Status, Timestamp, telemetry::Telemetry};
-use farol_tests::{Proxy, Site, process, wait_until};
+use farol_tests::{
+    Proxy, Site,
+    peer::{Identity, Peer},
+    process, wait_until,
+};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -203,4 +207,135 @@ async fn an_action_that_the_host_has_forgotten_ends_as_interrupted_and_is_not_se
     let action = site.wait_action(&id, &["interrupted"]).await.unwrap();
     assert_eq!(action["reason_code"], "journal_changed");
     assert_eq!(count("once", &effects), 1, "it ran twice");
+}
+
+const LIVE: &str = "0198c7a2-5d3e-7c41-9a77-3f0c5d1e2b4c";
+const BACKLOG: &str = "0198c7a2-5d3e-7c41-9a77-3f0c5d1e2b4f";
+
+fn hello(clock: Timestamp, backlog: Value) -> Value {
+    let mut hello = json!({"method": "hello", "agent_id": "vm112", "name": "vm112", "version": "9.9.9",
+        "capabilities": [], "timestamp": clock.to_string(), "protocol": {"min": 1, "max": 1},
+        "journal": {"id": "0198c7a2-5d3e-7c41-9a77-3f0c5d1e2b4b", "seq": 0}, "stream": LIVE});
+    if !backlog.is_null() {
+        hello["backlog"] = backlog;
+    }
+    hello
+}
+
+fn push(stream: &str, seq: u64, at: Timestamp, payload: &Value) -> Value {
+    json!({"method": "telemetry.push", "stream": stream, "seq": seq, "ts": at.to_string(), "payload": payload})
+}
+
+async fn peer(site: &Site, folder: &std::path::Path, hello: &Value) -> (Peer, Value) {
+    let mut peer = Identity::load(folder).unwrap().connect(site.southbound()).await.unwrap();
+    peer.send(hello).await.unwrap();
+    let answer = peer.receive().await.unwrap();
+    assert_eq!(answer["ok"], true, "{answer}");
+    (peer, answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_streams_of_a_session_have_their_own_numbers_gaps_and_acknowledgements() {
+    let site = Site::start(QUIET, &[]).await.unwrap();
+    let agent = site.enrol("vm112", None).await.unwrap();
+    let identity = agent.state_dir().join("identity");
+    let now = Timestamp::now();
+    let announced = json!({"stream": BACKLOG, "last_seq": 9});
+    let (mut it, answer) = peer(&site, &identity, &hello(now, announced.clone())).await;
+    assert_eq!((&answer["committed_seq"], &answer["backlog_committed_seq"]), (&json!(0), &json!(0)));
+    let telemetry = async || site.api().get("/api/v1/hosts/vm112").await.unwrap()["telemetry"].clone();
+    assert_eq!(telemetry().await["backlog"], 9);
+
+    let past = |seconds: i64| now.plus_ms(-seconds * 1000);
+    let gap = json!({"gaps": [{"first_seq": 1, "last_seq": 6,
+        "from": past(900).to_string(), "to": past(400).to_string()}]});
+    it.send(&push(BACKLOG, 7, past(300), &gap)).await.unwrap();
+    it.send(&push(LIVE, 1, Timestamp::now(), &json!({}))).await.unwrap();
+    let mut acks = Vec::new();
+    for _ in 0..2 {
+        let ack = it.expect("telemetry.ack").await.unwrap();
+        acks.push((ack["stream"].as_str().unwrap().to_owned(), ack["seq"].as_u64().unwrap()));
+    }
+    acks.sort();
+    assert_eq!(acks, [(LIVE.to_owned(), 1), (BACKLOG.to_owned(), 7)]);
+    let counted = telemetry().await;
+    let expected = json!({"received": 2, "backfilled": 1, "lost": 6, "backlog": 2,
+        "last_gap": {"from": past(900).to_string(), "to": past(400).to_string(), "count": 6}});
+    assert_eq!(counted, expected);
+
+    // A hole in one stream ends the session, whatever the other does.
+    it.send(&push(BACKLOG, 9, past(200), &json!({}))).await.unwrap();
+    assert_eq!(it.expect("error").await.unwrap()["code"], "seq_gap");
+    let (mut it, answer) = peer(&site, &identity, &hello(Timestamp::now(), announced)).await;
+    assert_eq!((&answer["committed_seq"], &answer["backlog_committed_seq"]), (&json!(1), &json!(7)));
+    it.send(&push(BACKLOG, 8, past(250), &json!({}))).await.unwrap();
+    assert_eq!(it.expect("telemetry.ack").await.unwrap()["seq"], 8);
+
+    // Without a backlog in hello its stream is unknown, and nothing of it is waited for.
+    let (mut it, answer) = peer(&site, &identity, &hello(Timestamp::now(), Value::Null)).await;
+    assert!(answer.get("backlog_committed_seq").is_none(), "{answer}");
+    assert_eq!(telemetry().await["backlog"], 0);
+    it.send(&push(BACKLOG, 9, past(200), &json!({}))).await.unwrap();
+    assert_eq!(it.expect("error").await.unwrap()["code"], "unexpected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_hours_off_is_corrected_shown_and_a_finding_until_it_is_set() {
+    let site = Site::start(QUIET, &[]).await.unwrap();
+    let agent = site.enrol("vm112", None).await.unwrap();
+    let wrong = || Timestamp::now().plus_ms(2 * 3600 * 1000);
+    let (mut it, _) = peer(&site, &agent.state_dir().join("identity"), &hello(wrong(), Value::Null)).await;
+    let metrics = json!({"metrics": {"cpus": 2}});
+    it.send(&push(LIVE, 1, wrong(), &metrics)).await.unwrap();
+    it.expect("telemetry.ack").await.unwrap();
+    let host = site.api().get("/api/v1/hosts/vm112").await.unwrap();
+    let skew = host["clock_skew_ms"].as_i64().unwrap();
+    assert!((skew + 7_200_000).abs() < 2_000, "{skew}");
+    let at: Timestamp = host["metrics_at"].as_str().unwrap().parse().unwrap();
+    assert!(Timestamp::now().since(at) < 20_000, "the reading is of {at}");
+    assert_eq!((&host["telemetry"]["received"], &host["telemetry"]["backfilled"]), (&json!(1), &json!(0)));
+    let finding =
+        site.wait_finding("the clock as a finding", |finding| finding["scenario"] == "host.clock").await.unwrap();
+    assert_eq!(finding["state"], "open");
+
+    // Set while the connection lives: the next sign of life tells.
+    it.send(&json!({"method": "heartbeat", "timestamp": Timestamp::now().to_string()})).await.unwrap();
+    site.wait_finding("the clock to be right", |found| found["id"] == finding["id"] && found["state"] == "resolved")
+        .await
+        .unwrap();
+    assert_eq!(site.api().get("/api/v1/hosts/vm112").await.unwrap()["clock_skew_ms"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_programs_tell_systemd_that_they_are_ready_and_go_on_being_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = |name: &str| {
+        let path = folder.path().join(name);
+        (tokio::net::UnixDatagram::bind(&path).unwrap(), process::text(&path))
+    };
+    let hear = async |socket: &tokio::net::UnixDatagram| {
+        let mut said = vec![0; 256];
+        let read = tokio::time::timeout(Duration::from_secs(20), socket.recv(&mut said)).await.unwrap().unwrap();
+        String::from_utf8_lossy(&said[..read]).trim().to_owned()
+    };
+    let (coordinator, path) = listen("coordinator");
+    let site = Site::start(QUIET, &[("NOTIFY_SOCKET", path.as_str()), ("WATCHDOG_USEC", "600000")]).await.unwrap();
+    let (agent_socket, path) = listen("agent");
+    let agent = site.enrol("vm112", None).await.unwrap();
+    let mut command = agent.command(&["run"]).unwrap();
+    command.args(["--policy", &process::text(agent.policy()), "--config", &process::text(agent.config())]);
+    command.env("NOTIFY_SOCKET", path).env("WATCHDOG_USEC", "600000");
+    let mut running = process::Process::spawn("vm112", &mut command).unwrap();
+    for socket in [&coordinator, &agent_socket] {
+        assert_eq!(hear(socket).await, "READY=1");
+        for _ in 0..3 {
+            assert_eq!(hear(socket).await, "WATCHDOG=1");
+        }
+    }
+    running.stop(Duration::from_secs(20)).await.unwrap();
+    let mut last = hear(&agent_socket).await;
+    while last == "WATCHDOG=1" {
+        last = hear(&agent_socket).await;
+    }
+    assert_eq!(last, "STOPPING=1");
 }
