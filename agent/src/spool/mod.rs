@@ -82,6 +82,8 @@ pub struct Spool {
     saved_sent: Option<u64>,
     /// Sent before the present session, for all that is known.
     sent_before: u64,
+    /// Whether batches may be sent now.
+    in_session: bool,
     /// The file may have been numbered anew; it is read again before its next use.
     stale: bool,
 }
@@ -134,6 +136,7 @@ impl Spool {
             sent,
             saved_sent: sent,
             sent_before: 0,
+            in_session: false,
             stale: false,
         })
     }
@@ -324,7 +327,7 @@ impl Spool {
                 cleared.map_err(|source| self.broken("write", source))?;
             }
             self.sent_before = self.sent.unwrap_or(self.live.last);
-            (self.sent, self.saved_sent) = (None, None);
+            (self.sent, self.saved_sent, self.in_session) = (None, None, true);
             self.live.acked = committed;
             if let (Some(waiting), Some(committed)) = (&mut self.backlog, backlog) {
                 waiting.acked = committed;
@@ -353,9 +356,12 @@ impl Spool {
     /// The session has ended; nothing above `cursor` of the live stream was
     /// sent in it. Kept with the next batch.
     pub fn ended(&mut self, cursor: u64) {
-        // What an earlier connection sent may still be on its way to the
-        // coordinator's disk.
-        self.sent = Some(cursor.max(self.sent_before));
+        // A session that could not begin has sent nothing.
+        if std::mem::take(&mut self.in_session) {
+            // What an earlier connection sent may still be on its way to the
+            // coordinator's disk.
+            self.sent = Some(cursor.max(self.sent_before));
+        }
     }
 
     /// The next batches above `seq`, oldest first.

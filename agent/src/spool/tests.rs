@@ -231,3 +231,95 @@ async fn a_day_of_acknowledged_batches_writes_less_than_its_budget() {
     eprintln!("{a_day} bytes a day");
     assert!(a_day < 50_000_000, "{a_day} bytes a day");
 }
+
+/// The numbers of a lane above what is acknowledged, and what was observed under them.
+async fn lane(spool: &mut Spool, lane: Lane) -> Vec<(u64, Timestamp)> {
+    spool.after(lane, 0, 10_000).await.expect("readable").iter().map(|batch| (batch.seq, batch.ts)).collect()
+}
+
+#[tokio::test]
+async fn only_what_was_never_sent_becomes_the_backlog_and_the_live_numbers_go_on() {
+    let folder = Folder::new();
+    let mut spool = folder.open(1 << 20).await;
+    for second in 1..=10 {
+        push(&mut spool, second).await;
+    }
+    assert!(spool.resume(0, None).await.expect("resumes"));
+    spool.ack(Lane::Live, 4);
+    // Five and six may have arrived.
+    spool.ended(6);
+    for second in 11..=100 {
+        push(&mut spool, second).await;
+    }
+    drop(spool);
+
+    let mut spool = folder.open(1 << 20).await;
+    spool.set_apart().await.expect("set apart");
+    let backlog = spool.backlog().expect("a backlog");
+    assert_eq!((backlog.last_seq, spool.last_seq()), (94, 6));
+    assert_ne!(backlog.stream, spool.stream());
+    assert_eq!(lane(&mut spool, Lane::Live).await, [(5, at(5)), (6, at(6))]);
+    let moved = lane(&mut spool, Lane::Backlog).await;
+    assert_eq!((moved[0], moved[93]), ((1, at(7)), (94, at(100))));
+    assert_eq!(push(&mut spool, 101).await, 7);
+
+    // What waits again goes behind it.
+    drop(spool);
+    let mut spool = folder.open(1 << 20).await;
+    assert!(spool.resume(6, Some(50)).await.expect("resumes"));
+    spool.ended(7);
+    for second in 102..=180 {
+        push(&mut spool, second).await;
+    }
+    spool.set_apart().await.expect("set apart");
+    let again = spool.backlog().expect("a backlog");
+    assert_eq!((again.stream, again.last_seq), (backlog.stream, 94 + 79));
+    assert!(spool.resume(7, Some(173)).await.expect("resumes"));
+    assert_eq!(spool.backlog(), None, "it is through");
+}
+
+#[tokio::test]
+async fn a_few_batches_and_those_that_may_have_been_sent_stay_in_the_live_stream() {
+    let folder = Folder::new();
+    let mut spool = folder.open(1 << 20).await;
+    for second in 1..=CATCH_UP {
+        push(&mut spool, second).await;
+    }
+    spool.set_apart().await.expect("set apart");
+    assert_eq!(spool.backlog(), None);
+    assert!(spool.resume(0, None).await.expect("resumes"));
+    for second in 100..300 {
+        push(&mut spool, second).await;
+    }
+    // A crash: how far the session came is not known.
+    drop(spool);
+    let mut spool = folder.open(1 << 20).await;
+    spool.set_apart().await.expect("set apart");
+    assert_eq!((spool.backlog(), spool.last_seq()), (None, CATCH_UP + 200));
+}
+
+#[tokio::test]
+async fn a_session_that_could_not_begin_changes_nothing_of_what_was_sent() {
+    let folder = Folder::new();
+    let mut spool = folder.open(1 << 20).await;
+    for second in 1..=10 {
+        push(&mut spool, second).await;
+    }
+    assert!(spool.resume(0, None).await.expect("resumes"));
+    spool.ended(10);
+    for second in 11..=100 {
+        push(&mut spool, second).await;
+    }
+    folder.sql("create trigger full before delete on sent begin select raise(abort, 'disk full'); end").await;
+    spool.resume(3, None).await.expect_err("what was sent cannot be cleared");
+    spool.ended(3);
+    folder.sql("drop trigger full").await;
+    spool.set_apart().await.expect("set apart");
+    assert_eq!((spool.last_seq(), spool.backlog().map(|backlog| backlog.last_seq)), (10, Some(90)));
+
+    // A file that went backward begins anew, and nothing of that was sent.
+    assert!(!spool.resume(500, Some(0)).await.expect("restarts"));
+    spool.ended(500);
+    assert_eq!(push(&mut spool, 101).await, 11);
+    assert!(spool.resume(0, Some(0)).await.expect("resumes"));
+}
