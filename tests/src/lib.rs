@@ -5,6 +5,7 @@ pub mod api;
 pub mod ollama;
 pub mod peer;
 pub mod process;
+pub mod signed;
 pub mod site;
 pub mod smtp;
 pub mod wait;
