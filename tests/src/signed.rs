@@ -32,8 +32,10 @@ pub struct Client {
     pub token: String,
     /// The authority's certificate.
     pub ca: String,
-    identity: Identity,
-    address: SocketAddr,
+    /// TLS without a certificate of its own.
+    pub identity: Identity,
+    /// The southbound port.
+    pub address: SocketAddr,
     /// Added to the client's clock, in ms.
     pub clock_off_ms: i64,
 }

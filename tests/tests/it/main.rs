@@ -8,6 +8,7 @@ mod frames;
 mod ingest;
 mod line;
 mod northbound;
+mod shell_agent;
 mod signed_http;
 mod support;
 mod wire_client;
