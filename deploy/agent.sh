@@ -118,7 +118,7 @@ pad() {
 # Anything as the inside of a JSON text: printable ASCII, bounded.
 json_text() {
     head -c "$TEXT_LIMIT" | tr -c '\11\12\40-\176' '?' | awk '
-        { gsub(/\\/, "\\\\"); gsub(/"/, "\\\""); gsub(/\t/, "\\t"); printf "%s%s", (NR > 1 ? "\\n" : ""), $0 }'
+        { gsub(/[\\"]/, "\\\\&"); gsub(/\t/, "\\t"); printf "%s%s", (NR > 1 ? "\\n" : ""), $0 }'
 }
 
 processes() {
@@ -275,7 +275,7 @@ keep() {
 
 # Sends what waits, oldest first, at most $burst of it. 1: stop for now.
 drain() {
-    sent=0
+    sent=0 refused=0
     for file in "$spool_dir"/*.json; do
         [ -e "$file" ] || return 0
         [ "$sent" -lt "$burst" ] || return 0
@@ -294,6 +294,7 @@ drain() {
             413 | 422)
                 say "a reading was refused and is dropped: $detail"
                 rm -f "$file"
+                refused=1
                 ;;
             *)
                 say "a reading waits: ${code:-no answer} ($status) $detail"
@@ -393,6 +394,6 @@ case $mode in
     check) check ;;
     once)
         keep || die 1 "a reading could not be kept; is $spool_dir full?"
-        drain || exit 1
+        drain && [ "$refused" -eq 0 ] || exit 1
         ;;
 esac

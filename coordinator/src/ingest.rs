@@ -47,7 +47,7 @@ pub(crate) const ROLES: &[Role] = &[Role::SuperAdmin, Role::OpsLead, Role::Agent
 
 /// The stream of everything that a host posts: one for all hosts, since a
 /// stream is known by its host and its id.
-static STREAM: LazyLock<StreamId> = LazyLock::new(|| StreamId::from_uuid(uuid::Uuid::from_u128(0x1b9e_57)));
+static STREAM: LazyLock<StreamId> = LazyLock::new(|| StreamId::from_uuid(uuid::Uuid::from_u128(0x001b_9e57)));
 
 /// Who posts.
 #[derive(Debug, Clone)]

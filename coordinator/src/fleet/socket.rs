@@ -31,6 +31,10 @@ pub(super) struct Socket {
 }
 
 /// What carries the frames. A session does not know which.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every host has a WebSocket; boxed, each would cost one allocation more"
+)]
 enum Wire {
     WebSocket(WebSocketStream<Stream>),
     Http(Box<Line>),

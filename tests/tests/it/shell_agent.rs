@@ -190,6 +190,7 @@ async fn what_it_took_while_the_coordinator_was_away_comes_later_with_its_own_ti
         assert_eq!(host(&site).await["received"], 2);
         let oldest_first = host(&site).await["metrics_at"].clone();
         let seconds = |value: &Value| value.as_str().unwrap().to_owned();
+        at(230);
         agent.succeeds(shell, &["--once"]).await;
         let newest = host(&site).await;
         assert_eq!(newest["received"], 4);
@@ -245,7 +246,7 @@ esac; done"#,
         );
         agent.succeeds(shell, &["--once"]).await;
         let metrics = host(&site).await["metrics"].clone();
-        assert_eq!(metrics["load"], json!([0.31, 0.27, 0.25]), "{shell:?}");
+        assert_eq!(metrics["load"], json!([0.31, 0.27, 0.25]), "{shell:?}: {metrics}");
         assert_eq!(metrics["memory"], json!({"total": 4_294_967_296_u64, "used": 4_294_967_296_u64 - 1024 * 4096}));
         assert_eq!(metrics["disks"], json!([{"mount": "/", "total": 1_024_000, "used": 409_600}]));
         assert_eq!(metrics["texts"]["netstat"], "tcp:\t\"4\" connections \\o/");

@@ -187,7 +187,7 @@ impl Line {
         }
     }
 
-    pub(in crate::fleet) fn close(mut self: Box<Self>, reason: &str) {
+    pub(in crate::fleet) fn close(mut self, reason: &str) {
         match self.current.take() {
             Some(Pending { frame: Some(frame), reply, wants }) => {
                 Pending { frame: None, reply, wants }.answer(Reply::Frame(frame));
@@ -292,14 +292,15 @@ mod tests {
         line.receive().await;
         line.receive().await;
         assert!(line.send(r#"{"method":"error"}"#.to_owned()));
-        Box::new(line).close("over");
+        line.close("over");
         assert_eq!(batch.await.expect("answered"), Reply::Ended("over".to_owned()));
         assert_eq!(refused.await.expect("answered"), Reply::Frame(r#"{"method":"error"}"#.to_owned()));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_host_that_asks_for_nothing_is_gone() {
-        let (_sender, _outbox, mut line) = line();
+        let (_sender, requests) = mpsc::channel(8);
+        let mut line = Line::new(requests, Arc::default(), Duration::from_millis(1));
         assert!(matches!(line.receive().await, Incoming::Closed));
     }
 

@@ -35,7 +35,7 @@ use tracing::Instrument as _;
 
 use super::{
     admission::Anonymous,
-    listener::{Answer, Southbound, problem},
+    listener::{self, Answer, Southbound},
     session,
 };
 use crate::{ingest, store::hosts::HostKey};
@@ -121,7 +121,8 @@ pub(super) async fn answer(
     stop: CancellationToken,
 ) -> Answer {
     let mut answer = match handle(&south, request, tracker, stop).await {
-        Ok(answer) | Err(answer) => answer,
+        Ok(answer) => answer,
+        Err(refused) => *refused,
     };
     let headers = answer.headers_mut();
     headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
@@ -130,12 +131,19 @@ pub(super) async fn answer(
     answer
 }
 
+/// A refusal on its way out; boxed, for it is large and rare.
+type Refused = Box<Answer>;
+
+fn problem(status: StatusCode, code: &str, detail: &str) -> Refused {
+    Box::new(listener::problem(status, code, detail))
+}
+
 async fn handle(
     south: &Southbound,
     request: Request<Incoming>,
     tracker: &TaskTracker,
     stop: CancellationToken,
-) -> Result<Answer, Answer> {
+) -> Result<Answer, Refused> {
     let (parts, body) = request.into_parts();
     let door = door(parts.uri.path())
         .ok_or_else(|| problem(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))?;
@@ -174,18 +182,18 @@ async fn handle(
     }
 }
 
-async fn ingested(app: &crate::app::App, sender: &ingest::Sender, body: &[u8]) -> Result<Answer, Answer> {
+async fn ingested(app: &crate::app::App, sender: &ingest::Sender, body: &[u8]) -> Result<Answer, Refused> {
     let taken = ingest::take(app, sender, body, Timestamp::now()).await.map_err(|refusal| refused(&refusal))?;
     Ok(json(StatusCode::OK, taken.to_string()))
 }
 
-fn refused(refusal: &ingest::Refusal) -> Answer {
+fn refused(refusal: &ingest::Refusal) -> Refused {
     let (status, code, detail) = refusal.parts();
     tracing::info!(code, "telemetry was refused: {detail}");
     problem(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), code, &detail)
 }
 
-fn denied(denied: &Denied) -> Answer {
+fn denied(denied: &Denied) -> Refused {
     let (status, code, detail) = denied.parts();
     tracing::info!(code, "a signed request was refused: {detail}");
     problem(StatusCode::from_u16(status).unwrap_or(StatusCode::UNAUTHORIZED), code, &detail)
@@ -195,7 +203,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-async fn read(body: Incoming, limit: usize) -> Result<Bytes, Answer> {
+async fn read(body: Incoming, limit: usize) -> Result<Bytes, Refused> {
     match timeout(BODY_LIMIT, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -218,7 +226,7 @@ struct Query {
 }
 
 impl Query {
-    fn read(query: Option<&str>) -> Result<Self, Answer> {
+    fn read(query: Option<&str>) -> Result<Self, Refused> {
         let bad = |detail: &str| problem(StatusCode::BAD_REQUEST, "invalid_query", detail);
         let mut read = Self { wait: POLL_LIMIT, ..Self::default() };
         for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
@@ -240,12 +248,12 @@ impl Query {
     }
 }
 
-fn session(south: &Southbound, host: &Host, query: &Query) -> Result<Arc<Session>, Answer> {
+fn session(south: &Southbound, host: &Host, query: &Query) -> Result<Arc<Session>, Refused> {
     let found = south.app.fleet.http.get(host.key).filter(|session| !session.requests.is_closed());
     found.filter(|session| query.session.is_none_or(|wanted| wanted == session.id)).ok_or_else(no_session)
 }
 
-fn no_session() -> Answer {
+fn no_session() -> Refused {
     problem(
         StatusCode::CONFLICT,
         "no_session",
@@ -260,7 +268,7 @@ async fn hello(
     text: String,
     tracker: &TaskTracker,
     stop: CancellationToken,
-) -> Result<Answer, Answer> {
+) -> Result<Answer, Refused> {
     let app = &south.app;
     let id = SessionId::new();
     let (requests, inbound) = mpsc::channel(REQUESTS);
@@ -286,7 +294,7 @@ async fn hello(
 }
 
 /// Puts a frame into the session and waits for what it says.
-async fn say(session: &Session, door: Door, text: String) -> Result<Answer, Answer> {
+async fn say(session: &Session, door: Door, text: String) -> Result<Answer, Refused> {
     let _one = session.at_once.try_acquire().map_err(|_| too_many())?;
     let wants = wants(door, &text)?;
     let (pending, reply) = Pending::new(wants);
@@ -306,7 +314,7 @@ struct Peek {
 
 /// A frame that is not of its door is refused; whether it is valid is for the
 /// session to say.
-fn wants(door: Door, text: &str) -> Result<Wants, Answer> {
+fn wants(door: Door, text: &str) -> Result<Wants, Refused> {
     let bad = |code, detail: &str| problem(StatusCode::UNPROCESSABLE_ENTITY, code, detail);
     let peek: Peek = serde_json::from_str(text).map_err(|error| bad("not_json", &format!("not a frame: {error}")))?;
     match (door, peek.method.as_deref()) {
@@ -322,7 +330,7 @@ fn wants(door: Door, text: &str) -> Result<Wants, Answer> {
 
 type Waited = Result<Result<Reply, tokio::sync::oneshot::error::RecvError>, tokio::time::error::Elapsed>;
 
-fn frame(reply: Waited) -> Result<Answer, Answer> {
+fn frame(reply: Waited) -> Result<Answer, Refused> {
     match reply {
         Ok(Ok(Reply::Frame(text))) => Ok(json(status(&text), text)),
         Ok(Ok(Reply::Done)) => Ok(empty()),
@@ -365,7 +373,7 @@ fn status(text: &str) -> StatusCode {
 }
 
 /// Waits for the next frame.
-async fn poll(session: &Session, query: &Query, heartbeat: Duration) -> Result<Answer, Answer> {
+async fn poll(session: &Session, query: &Query, heartbeat: Duration) -> Result<Answer, Refused> {
     let _one = session.at_once.try_acquire().map_err(|_| too_many())?;
     let until = Instant::now() + query.wait;
     loop {
@@ -388,7 +396,7 @@ async fn poll(session: &Session, query: &Query, heartbeat: Duration) -> Result<A
     }
 }
 
-fn too_many() -> Answer {
+fn too_many() -> Refused {
     problem(
         StatusCode::TOO_MANY_REQUESTS,
         "too_many_requests",
@@ -396,7 +404,7 @@ fn too_many() -> Answer {
     )
 }
 
-fn unavailable(detail: &str) -> Answer {
+fn unavailable(detail: &str) -> Refused {
     problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
 }
 
