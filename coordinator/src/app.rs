@@ -21,13 +21,14 @@ use crate::{
     error::{Error, Result},
     events::Events,
     fleet::Fleet,
+    http_keys::HttpKeys,
     metrics::Metrics,
     notify::Mailer,
     store::{
         Store,
         bulk::Bulk,
         findings::FindingRow,
-        hosts::HostKey,
+        hosts::{HostKey, HostRow},
         inbox::{Message, Note},
         runs::Run,
     },
@@ -49,6 +50,8 @@ pub struct Shared {
     pub rules: Rules,
     /// Who is connected.
     pub fleet: Fleet,
+    /// Secrets of hosts that sign their requests.
+    pub http_keys: HttpKeys,
     /// The newest report of each check.
     pub board: Board,
     /// What changed.
@@ -145,6 +148,16 @@ impl Shared {
     #[must_use]
     pub const fn language(&self) -> Language {
         self.registry.language
+    }
+
+    /// Whether a host is connected, or one without a certificate posts its
+    /// telemetry: until its silence would be told. A certificate's host has an
+    /// agent, whose silence no other program's posts may hide.
+    #[must_use]
+    pub fn present(&self, host: &HostRow, now: Timestamp) -> bool {
+        let limit = i64::try_from(self.registry.silence.after.as_millis()).unwrap_or(i64::MAX);
+        self.fleet.online(host.key)
+            || host.cert_not_after.is_none() && self.fleet.last_post(host.key).is_some_and(|at| now.since(at) <= limit)
     }
 
     /// Marks a finding as seen. One that is acknowledged stays so until it

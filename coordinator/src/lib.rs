@@ -15,7 +15,9 @@ pub mod error;
 pub mod events;
 pub mod fleet;
 pub mod http;
+pub mod http_keys;
 pub mod inbox;
+pub mod ingest;
 pub mod jobs;
 pub mod metrics;
 pub mod notify;
@@ -94,6 +96,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         llm: ollama(&config)?,
         mailer: mailer(&config)?,
         fleet: fleet::Fleet::default(),
+        http_keys: http_keys::HttpKeys::open_or_create(&config.data_dir)?,
         board: Board::default(),
         events: events::Events::default(),
         metrics: metrics::Metrics::default(),

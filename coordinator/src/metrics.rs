@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use farol_protocol::registry::Severity;
+use farol_protocol::{Timestamp, registry::Severity};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -163,7 +163,7 @@ impl Metrics {
             let state = match host.enrolment {
                 Enrolment::Pending => "pending",
                 Enrolment::Revoked => "revoked",
-                Enrolment::Enrolled if app.fleet.online(host.key) => "online",
+                Enrolment::Enrolled if app.present(&host, Timestamp::now()) => "online",
                 Enrolment::Enrolled => "silent",
             };
             self.hosts.get_or_create(&State { state: state.to_owned() }).inc();

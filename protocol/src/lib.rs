@@ -7,6 +7,7 @@
 pub mod action;
 pub mod effect;
 pub mod frame;
+pub mod http_signing;
 pub mod id;
 pub mod legacy;
 pub mod registry;

@@ -6,6 +6,7 @@ pub mod ollama;
 pub mod peer;
 pub mod process;
 pub mod proxy;
+pub mod signed;
 pub mod site;
 pub mod smtp;
 pub mod wait;

@@ -37,10 +37,7 @@ struct TokenCreated<'a> {
 pub(super) async fn add_host(data: &Data, name: &HostId, ttl: Duration, json: bool) -> Result<()> {
     let (config, store) = open(data).await?;
     let authority = Authority::open_or_create(&config.data_dir.join("pki"), time::OffsetDateTime::now_utc())?;
-    let url = match &config.southbound_url {
-        Some(url) => url.clone(),
-        None => store.setting(crate::SOUTHBOUND_URL).await?.unwrap_or_else(|| default_url(&config)),
-    };
+    let url = southbound_url(&config, &store).await?;
     let new = store.add_host(&Operator::local_administrator(), name.as_str(), ttl, Timestamp::now()).await?;
     store.close().await;
     let ca_fingerprint = authority.root_fingerprint();
@@ -92,7 +89,7 @@ pub(super) async fn create_token(data: &Data, name: &str, role: Role, ttl: Lifet
     Ok(())
 }
 
-async fn open(data: &Data) -> Result<(Config, Store)> {
+pub(super) async fn open(data: &Data) -> Result<(Config, Store)> {
     let flags = Flags { config: data.config.clone(), data_dir: data.data_dir.clone(), ..Flags::default() };
     let config = Config::load(&flags, &|name| std::env::var(name).ok())?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -130,6 +127,14 @@ fn user_name(passwd: &str, uid: u32) -> Option<String> {
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     })
+}
+
+/// What hosts are told to connect to.
+pub(super) async fn southbound_url(config: &Config, store: &Store) -> Result<String> {
+    match &config.southbound_url {
+        Some(url) => Ok(url.clone()),
+        None => Ok(store.setting(crate::SOUTHBOUND_URL).await?.unwrap_or_else(|| default_url(config))),
+    }
 }
 
 fn default_url(config: &Config) -> String {

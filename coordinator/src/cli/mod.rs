@@ -3,6 +3,7 @@
 mod admin;
 mod client;
 mod decide;
+mod keys;
 mod lists;
 mod output;
 mod show;
@@ -148,10 +149,48 @@ pub enum HostCommand {
         #[command(flatten)]
         data: Data,
     },
+    /// Keys with which a host that holds no certificate signs its requests
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Take a host's identity back and cut its connection
     Revoke {
         /// The host's name
         name: String,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+/// Commands on hosts' signing keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key; its secret is shown once. Others of the host stay good
+    Add {
+        /// The host's name
+        name: HostId,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// List keys, revoked ones too
+    List {
+        /// Only those of this host
+        name: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Refuse a key from now on
+    Revoke {
+        /// The key's id
+        id: String,
         /// Where the data is.
         #[command(flatten)]
         data: Data,
@@ -222,6 +261,7 @@ pub struct Connection {
 pub async fn run(command: Once) -> Result<()> {
     match command {
         Once::Host(HostCommand::Add { name, ttl, json, data }) => admin::add_host(&data, &name, ttl, json).await,
+        Once::Host(HostCommand::Key(command)) => keys::run(command).await,
         Once::Host(HostCommand::Revoke { name, data }) => admin::revoke_host(&data, &name).await,
         Once::Token(TokenCommand::Create { name, role, ttl, json, data }) => {
             admin::create_token(&data, &name, role, ttl, json).await
@@ -286,6 +326,9 @@ mod tests {
             "farol serve --config farol.yaml --data-dir d --http-addr 127.0.0.1:0 --registry r",
             "farol host add vm112 --ttl 1h --json",
             "farol host revoke vm112 --data-dir d",
+            "farol host key add pfsense --json",
+            "farol host key list pfsense --data-dir d",
+            "farol host key revoke 0190f5d2-7b7c-7000-8000-000000000000",
             "farol token create --name ana --role ops_lead",
             "farol token create --name ana@example.org --role seo --ttl never --json",
             "farol hosts --json",
@@ -307,6 +350,8 @@ mod tests {
         for line in [
             "farol",
             "farol host add ../etc",
+            "farol host key add ../etc",
+            "farol host key revoke",
             "farol host add vm112 --ttl 0s",
             "farol host add vm112 --ttl soon",
             "farol token create --name ana",

@@ -46,6 +46,18 @@ pub(super) struct Ticket {
     _handshake: OwnedSemaphorePermit,
 }
 
+/// The right of a connection without certificate to be answered.
+#[derive(Debug, Clone)]
+pub(super) struct Anonymous(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Anonymous {
+    /// Leaves the place to others: the peer has proved who it is, and may wait
+    /// for its orders without standing in strangers' way.
+    pub(super) fn known(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
 impl Admission {
     pub(super) fn new() -> Self {
         Self {
@@ -73,8 +85,9 @@ impl Admission {
 
     /// The right of a connection without certificate to be answered; none when
     /// there are too many.
-    pub(super) fn anonymous(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.anonymous).try_acquire_owned().ok()
+    pub(super) fn anonymous(&self) -> Option<Anonymous> {
+        let permit = Arc::clone(&self.anonymous).try_acquire_owned().ok()?;
+        Some(Anonymous(Arc::new(Mutex::new(Some(permit)))))
     }
 
     fn of_address(&self, address: IpAddr) -> Arc<Semaphore> {

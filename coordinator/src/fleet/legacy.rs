@@ -150,6 +150,7 @@ async fn pushed(connection: &Connection, push: TelemetryPush) -> Answer {
         received_at: now,
         payload: frame::encode(&push.payload),
         reports,
+        stream: None,
         done: Arc::clone(&done),
     };
     let stored = connection.app.bulk.send(item).await.is_ok()

@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     admission::{Admission, Ticket},
-    enrol, session,
+    enrol, http, session,
 };
 use crate::{app::App, store::hosts::HostKey};
 
@@ -123,7 +123,7 @@ async fn accept(
             }
         },
     };
-    let _anonymous = if identity.is_some() {
+    let anonymous = if identity.is_some() {
         None
     } else {
         let permit = admission.anonymous();
@@ -133,7 +133,10 @@ async fn accept(
         }
         permit
     };
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(anonymous) = &anonymous {
+            request.extensions_mut().insert(anonymous.clone());
+        }
         let (south, identity) = (south.clone(), identity.clone());
         let (tracker, stop) = (tracker.clone(), stop.clone());
         async move { Ok::<_, Infallible>(route(south, identity, request, &tracker, stop).await) }
@@ -159,6 +162,7 @@ async fn route(
     match (request.method(), request.uri().path()) {
         (&Method::POST, ENROL_PATH) => enrol::answer(&south, request).await,
         (&Method::GET, SOUTHBOUND_PATH) => upgrade(south, identity, request, tracker, stop),
+        (_, path) if http::serves(path) => http::answer(south, request, tracker, stop).await,
         (_, ENROL_PATH | SOUTHBOUND_PATH) => {
             problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path takes another method")
         }

@@ -5,6 +5,7 @@
 
 mod admission;
 mod enrol;
+pub(crate) mod http;
 mod legacy;
 mod listener;
 pub(crate) mod own_reports;
@@ -55,6 +56,10 @@ pub struct Fleet {
     seen: RwLock<HashMap<HostKey, Arc<AtomicI64>>>,
     /// Only clocks that are off.
     skews: RwLock<HashMap<HostKey, i64>>,
+    /// Sessions of hosts that speak signed HTTP.
+    http: http::Sessions,
+    /// When hosts posted telemetry without a session.
+    posted: RwLock<HashMap<HostKey, Timestamp>>,
 }
 
 /// A connection, as the rest of the coordinator sees it.
@@ -167,6 +172,18 @@ impl Fleet {
         } else {
             skews.insert(host, skew_ms);
         }
+    }
+
+    /// Notes that a host posted telemetry, for which it needs no session.
+    pub(crate) fn note_post(&self, host: HostKey, now: Timestamp) {
+        self.seen_cell(host, now);
+        self.posted.write().unwrap_or_else(PoisonError::into_inner).insert(host, now);
+    }
+
+    /// When a host last posted telemetry to this process.
+    #[must_use]
+    pub fn last_post(&self, host: HostKey) -> Option<Timestamp> {
+        self.posted.read().unwrap_or_else(PoisonError::into_inner).get(&host).copied()
     }
 
     /// Where a connection notes that its host was heard.

@@ -90,11 +90,27 @@ pub(super) async fn run(app: App, host: HostKey, identity: PeerIdentity, upgrade
     let served = async {
         // What it takes to open a session is several times what it takes to
         // hold one: in a box of its own it is gone before the long part.
-        if let Some(live) = Box::pin(open(app, host, session, identity.key_sha256, upgraded, stop)).await {
+        let socket = Socket::new(upgraded);
+        if let Some(live) = Box::pin(open(app, host, session, identity.key_sha256, socket, stop)).await {
             live.run().await;
         }
     };
     served.instrument(span).await;
+}
+
+/// The same on a socket that is open. `key` is the host's in the live set.
+pub(super) async fn run_on(
+    app: App,
+    host: HostKey,
+    session: SessionId,
+    key: String,
+    socket: Socket,
+    stop: CancellationToken,
+) {
+    let socket = std::future::ready(Some(socket));
+    if let Some(live) = Box::pin(open(app, host, session, key, socket, stop)).await {
+        live.run().await;
+    }
 }
 
 /// An open session of protocol v1.
@@ -129,10 +145,10 @@ async fn open(
     host: HostKey,
     session: SessionId,
     key_sha256: String,
-    upgraded: Upgraded,
+    socket: impl Future<Output = Option<Socket>>,
     stop: CancellationToken,
 ) -> Option<Live> {
-    let mut socket = Socket::new(upgraded).await?;
+    let mut socket = socket.await?;
     let host = match app.store.host_by_key(host).await {
         Ok(row) => row,
         Err(error) => {

@@ -1,4 +1,5 @@
-//! One WebSocket to an agent: text frames in and out, bounded, timed.
+//! One WebSocket to an agent: text frames in and out, bounded, timed. Or what
+//! stands for one where the agent speaks signed HTTP.
 
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use tokio_tungstenite::{
     },
 };
 
+use super::http::Line;
+
 /// A peer that takes longer to read a frame is cut.
 const SEND_LIMIT: Duration = Duration::from_secs(20);
 
@@ -24,7 +27,23 @@ const SEND_LIMIT: Duration = Duration::from_secs(20);
 pub(super) type Stream = TlsStream<TcpStream>;
 
 pub(super) struct Socket {
-    stream: WebSocketStream<Stream>,
+    wire: Wire,
+}
+
+/// What carries the frames. A session does not know which.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every host has a WebSocket; boxed, each would cost one allocation more"
+)]
+enum Wire {
+    WebSocket(WebSocketStream<Stream>),
+    Http(Box<Line>),
+}
+
+impl From<Line> for Socket {
+    fn from(line: Line) -> Self {
+        Self { wire: Wire::Http(Box::new(line)) }
+    }
 }
 
 /// What came in.
@@ -56,12 +75,16 @@ impl Socket {
             Role::Server,
             Some(config),
         );
-        Some(Self { stream: stream.await })
+        Some(Self { wire: Wire::WebSocket(stream.await) })
     }
 
     /// Cancel-safe.
     pub(super) async fn receive(&mut self) -> Incoming {
-        match self.stream.next().await {
+        let stream = match &mut self.wire {
+            Wire::WebSocket(stream) => stream,
+            Wire::Http(line) => return line.receive().await,
+        };
+        match stream.next().await {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(_))) => {
                 Incoming::Violation(CloseCode::Unsupported, "frames are JSON text, not binary".to_owned())
@@ -83,7 +106,11 @@ impl Socket {
 
     /// False when the connection is over or the peer does not read.
     pub(super) async fn send(&mut self, text: String) -> bool {
-        match timeout(SEND_LIMIT, self.stream.send(Message::text(text))).await {
+        let stream = match &mut self.wire {
+            Wire::WebSocket(stream) => stream,
+            Wire::Http(line) => return line.send(text),
+        };
+        match timeout(SEND_LIMIT, stream.send(Message::text(text))).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 tracing::debug!("an agent's connection broke: {error}");
@@ -96,10 +123,14 @@ impl Socket {
         }
     }
 
-    pub(super) async fn close(mut self, code: CloseCode, reason: &str) {
+    pub(super) async fn close(self, code: CloseCode, reason: &str) {
+        let mut stream = match self.wire {
+            Wire::WebSocket(stream) => stream,
+            Wire::Http(line) => return line.close(reason),
+        };
         // A close reason has at most 123 bytes.
         let reason: String = reason.chars().take(100).filter(char::is_ascii).collect();
-        let close = self.stream.close(Some(CloseFrame { code, reason: reason.into() }));
+        let close = stream.close(Some(CloseFrame { code, reason: reason.into() }));
         // Whatever the peer does with it, the connection is over.
         let _over = timeout(Duration::from_secs(2), close).await;
     }

@@ -34,6 +34,12 @@ pub(super) async fn gate(State(app): State<App>, mut request: Request, next: Nex
     match row.permission {
         Permission::Public => {}
         Permission::Internal => internal(app.config.internal_token.as_deref(), request.headers())?,
+        // A signature covers the body, so the handler verifies it.
+        Permission::Ingest if request.headers().contains_key(farol_protocol::http_signing::SIGNATURE) => {}
+        Permission::Ingest => {
+            let sender = crate::ingest::bearer(&app, request.headers(), Timestamp::now()).await?;
+            request.extensions_mut().insert(sender);
+        }
         permission => {
             let operator = operator(&app, request.headers()).await?;
             allow(operator.role(), permission)?;

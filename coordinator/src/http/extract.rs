@@ -88,9 +88,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
         if announced == Some(false) {
             return Err(ApiError::unsupported_media_type());
         }
-        let bytes = tokio::time::timeout(BODY_TIMEOUT, read(request.into_body()))
-            .await
-            .map_err(|_| ApiError::body_timeout())??;
+        let bytes = bytes(request.into_body()).await?;
         if bytes.is_empty() {
             return parse(b"{}");
         }
@@ -99,6 +97,11 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
         }
         parse(&bytes)
     }
+}
+
+/// A body's bytes, bounded in size and time.
+pub(super) async fn bytes(body: RawBody) -> Result<Vec<u8>, ApiError> {
+    tokio::time::timeout(BODY_TIMEOUT, read(body)).await.map_err(|_| ApiError::body_timeout())?
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, ApiError> {

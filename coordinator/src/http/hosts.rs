@@ -168,7 +168,7 @@ pub(super) async fn one(State(app): State<App>, Segment(host): Segment<String>) 
 fn view(app: &Shared, row: HostRow) -> HostView {
     HostView {
         id: row.id.to_string(),
-        state: state(row.enrolment, app.fleet.online(row.key)),
+        state: state(row.enrolment, app.present(&row, Timestamp::now())),
         last_seen: row.last_seen.max(app.fleet.last_seen(row.key)),
         agent_version: row.agent_version,
         site: row.site,

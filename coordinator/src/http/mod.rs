@@ -11,6 +11,7 @@ mod findings;
 mod health;
 mod hosts;
 mod inbox;
+mod ingest;
 mod internal;
 mod openapi;
 mod permissions;
@@ -73,6 +74,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(internal::tick))
         .routes(routes!(hosts::list))
         .routes(routes!(hosts::one))
+        .routes(routes!(ingest::take))
         .routes(routes!(findings::list))
         .routes(routes!(findings::one))
         .routes(routes!(actions::list, actions::propose))
@@ -108,6 +110,7 @@ async fn record(State(app): State<App>, request: Request, next: Next) -> Respons
     );
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(farol_protocol::http_signing::TIME, farol_protocol::Timestamp::now().as_ms().into());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -55,6 +55,13 @@ impl Modify for Rest {
             ),
         );
         components.add_security_scheme(
+            "signature",
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+                "Farol-Signature",
+                "HMAC-SHA-256 by a key of `farol host key add`, with Farol-Key, Farol-Timestamp and Farol-Nonce",
+            ))),
+        );
+        components.add_security_scheme(
             "internal",
             SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
                 "X-Ops-Internal-Token",

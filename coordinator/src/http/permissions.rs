@@ -22,6 +22,8 @@ pub(crate) enum Permission {
     Propose,
     /// A role that decides on actions.
     Decide,
+    /// A role that posts telemetry for hosts, or a host for itself.
+    Ingest,
 }
 
 impl Permission {
@@ -31,6 +33,7 @@ impl Permission {
             Self::Public | Self::Internal => &[],
             Self::OpsView => &Role::ALL,
             Self::RunScenario | Self::Decide => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator],
+            Self::Ingest => crate::ingest::ROLES,
             Self::Propose => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator, Role::Devops],
         }
     }
@@ -42,6 +45,7 @@ impl Permission {
             Self::RunScenario => "running scenarios",
             Self::Propose => "asking for actions",
             Self::Decide => "deciding on actions",
+            Self::Ingest => "posting telemetry",
         }
     }
 }
@@ -73,9 +77,9 @@ const fn write(path: &'static str, permission: Permission) -> Row {
 
 const PAGE: &[&str] = &["limit", "cursor"];
 
-use Permission::{Decide, Internal, OpsView, Propose, Public, RunScenario};
+use Permission::{Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario};
 
-static TABLE: [Row; 30] = [
+static TABLE: [Row; 31] = [
     // The operations agents' own API.
     get("/api/v1/agents/roster", OpsView),
     list("/api/v1/agents/inbox", &["role", "limit", "cursor"]),
@@ -95,6 +99,7 @@ static TABLE: [Row; 30] = [
     // Farol's own nouns.
     list("/api/v1/hosts", PAGE),
     get("/api/v1/hosts/{host}", OpsView),
+    write(crate::ingest::PATH, Ingest),
     list("/api/v1/findings", &["state", "limit", "cursor"]),
     get("/api/v1/findings/{id}", OpsView),
     list("/api/v1/actions", &["state", "limit", "cursor"]),

@@ -51,6 +51,21 @@ impl ApiError {
         self
     }
 
+    /// A refusal that has its own status and stable code.
+    pub(crate) fn of(status: u16, code: &'static str, detail: String) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let error = Self::new(status, code, detail);
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                error.with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"farol\""))
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                error.with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            }
+            _ => error,
+        }
+    }
+
     /// No credentials, or unknown ones.
     pub(crate) fn unauthenticated(detail: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)

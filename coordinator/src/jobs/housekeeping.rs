@@ -33,6 +33,11 @@ pub(super) async fn retention(app: App) -> Result<()> {
     Ok(())
 }
 
+/// Signed requests are remembered for as long as they could be repeated.
+pub(super) async fn nonces(app: App) -> Result<()> {
+    app.store.prune_nonces(Timestamp::now()).await
+}
+
 /// Checkpoints beside the writers: often while much is written, once a minute
 /// otherwise, since each one writes pages a second time.
 pub(super) async fn checkpoints(app: App, stop: CancellationToken) {

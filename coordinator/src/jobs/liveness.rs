@@ -94,7 +94,7 @@ fn of_line(app: &App, host: &HostRow, said: &mut Said, now: Timestamp) -> Vec<Re
 /// `None` while nothing can be said yet: a coordinator that has just started
 /// gives every agent the whole time again.
 fn judge(app: &App, host: &HostRow, now: Timestamp) -> Option<Status> {
-    if app.fleet.online(host.key) {
+    if app.present(host, now) {
         return Some(Status::Ok);
     }
     let since = last_sign(app, host);

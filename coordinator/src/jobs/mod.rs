@@ -27,6 +27,7 @@ pub fn start(app: &App, tracker: &TaskTracker, stop: &CancellationToken) {
     every("mail", Duration::from_secs(10), |app| Box::pin(mail::pass(app)));
     every("last seen", Duration::from_secs(60), |app| Box::pin(housekeeping::last_seen(app)));
     every("retention", Duration::from_secs(3600), |app| Box::pin(housekeeping::retention(app)));
+    every("nonces", Duration::from_secs(60), |app| Box::pin(housekeeping::nonces(app)));
     tracker.spawn(housekeeping::checkpoints(app.clone(), stop.clone()));
     tracker.spawn(liveness::run(app.clone(), stop.clone()));
     tracker.spawn(watchdog::run(app.clone(), stop.clone()));

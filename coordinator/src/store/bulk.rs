@@ -65,6 +65,8 @@ pub enum Bulk {
         payload: String,
         /// Reports found in the payload.
         reports: Vec<Report>,
+        /// Where it counts as the host's newest readings; none: nowhere.
+        stream: Option<StreamKey>,
         /// Told once it is committed.
         done: Arc<Notify>,
     },
@@ -397,7 +399,7 @@ impl BulkWriter {
                     let metrics = batch.metrics.as_ref();
                     batches.push((batch.stream, batch.seq, batch.observed_at, batch.received_at, metrics));
                 }
-                Bulk::Push { host, id, observed_at, received_at, payload, reports, .. } => {
+                Bulk::Push { host, id, observed_at, received_at, payload, reports, stream, .. } => {
                     let inserted = sqlx::query(
                         "insert into push (host_key, action_id, received_ms) values ($1, $2, $3) on conflict do nothing",
                     )
@@ -410,6 +412,9 @@ impl BulkWriter {
                     if inserted.rows_affected() > 0 {
                         add(*host, reports, *received_at);
                         batches.push((StreamKey(-host.0), 0, *observed_at, *received_at, Some(payload)));
+                        if let Some(stream) = stream {
+                            newest_reading(&mut transaction, *stream, *observed_at, payload).await?;
+                        }
                     }
                 }
                 Bulk::Own { host, reports, at } => add(*host, reports, *at),
@@ -534,6 +539,29 @@ fn span(gaps: &[Gap], lost: u64) -> Option<(Timestamp, Timestamp, i64)> {
     let from = gaps.iter().map(|gap| gap.from).min()?;
     let to = gaps.iter().map(|gap| gap.to).max()?;
     Some((from, to, i64::try_from(lost).unwrap_or(i64::MAX)))
+}
+
+/// Counts a push, whose readings are shown unless later ones are there already:
+/// what a host kept while it was away comes after the present.
+async fn newest_reading(
+    connection: &mut AnyConnection,
+    stream: StreamKey,
+    observed_at: Timestamp,
+    payload: &str,
+) -> Result<()> {
+    sqlx::query(
+        "update stream set received = received + 1,
+             metrics = case when coalesce(metrics_ms, 0) <= $2 then $3 else metrics end,
+             metrics_ms = case when coalesce(metrics_ms, 0) <= $2 then $2 else metrics_ms end
+         where id = $1",
+    )
+    .bind(stream.0)
+    .bind(observed_at.as_ms())
+    .bind(payload)
+    .execute(connection)
+    .await
+    .context("show a push")?;
+    Ok(())
 }
 
 async fn last_seq(connection: &mut AnyConnection, stream: StreamKey) -> Result<u64> {

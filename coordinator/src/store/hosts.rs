@@ -282,6 +282,15 @@ impl Store {
                 _ => format!("the host `{name}` has not enrolled, so there is nothing to revoke"),
             }));
         }
+        sqlx::query(
+            "update http_key set revoked_ms = $2
+             where revoked_ms is null and host_id = (select id from host where name = $1)",
+        )
+        .bind(name)
+        .bind(now.as_ms())
+        .execute(&mut *write)
+        .await
+        .context("revoke the host's keys")?;
         let entry = audit::NewEntry {
             at: now,
             actor: by.name(),
@@ -298,12 +307,18 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn live_set(&self) -> Result<LiveSet> {
-        let rows: Vec<(String, i64, String)> =
-            sqlx::query_as("select key_sha256, host_key, id from host where state = 'enrolled'")
-                .fetch_all(self.state().read())
-                .await
-                .context("read the live set")?;
-        rows.into_iter().map(|(key, host, id)| Ok((key, (HostKey(host), word("host id", &id)?)))).collect()
+        let rows: Vec<(String, i64, String)> = sqlx::query_as(
+            "select key_sha256, host_key, id from host where state = 'enrolled' and key_sha256 is not null",
+        )
+        .fetch_all(self.state().read())
+        .await
+        .context("read the live set")?;
+        let mut live = rows
+            .into_iter()
+            .map(|(key, host, id)| Ok((key, (HostKey(host), word("host id", &id)?))))
+            .collect::<Result<LiveSet>>()?;
+        self.add_live_http_keys(&mut live).await?;
+        Ok(live)
     }
 
     /// All hosts by name.
@@ -506,7 +521,7 @@ async fn select(connection: &mut AnyConnection, column: &'static str, value: &st
 }
 
 /// The id of the host called `name`, which is made if need be.
-async fn ensure(connection: &mut AnyConnection, name: &str, now: Timestamp) -> Result<String> {
+pub(super) async fn ensure(connection: &mut AnyConnection, name: &str, now: Timestamp) -> Result<String> {
     let known: Option<(String,)> = sqlx::query_as("select id from host where name = $1")
         .bind(name)
         .fetch_optional(&mut *connection)

@@ -11,6 +11,7 @@ pub mod bulk;
 pub mod correlation;
 pub mod findings;
 pub mod hosts;
+pub mod http_keys;
 pub mod inbox;
 pub mod outbox;
 pub mod runs;
