@@ -365,7 +365,9 @@ impl Connection {
         self.differences.push_back(newest);
         let difference = self.differences.iter().copied().min().unwrap_or(0);
         let skew_ms = if difference.abs() < SKEW_FLOOR_MS { 0 } else { difference };
-        if skew_ms != self.skew_ms {
+        // The first of a connection counts in any case: another one may have
+        // left what is no longer so.
+        if skew_ms != self.skew_ms || self.differences.len() == 1 {
             self.skew_ms = skew_ms;
             self.app.fleet.set_skew(self.host.key, skew_ms);
         }

@@ -303,7 +303,16 @@ async fn a_clock_that_is_hours_off_is_corrected_shown_and_a_finding_until_it_is_
     site.wait_finding("the clock to be right", |found| found["id"] == finding["id"] && found["state"] == "resolved")
         .await
         .unwrap();
-    assert_eq!(site.api().get("/api/v1/hosts/vm112").await.unwrap()["clock_skew_ms"], 0);
+    let skew = async || site.api().get("/api/v1/hosts/vm112").await.unwrap()["clock_skew_ms"].as_i64().unwrap();
+    assert_eq!(skew().await, 0);
+
+    // Set between two connections.
+    let identity = agent.state_dir().join("identity");
+    let (it, _) = peer(&site, &identity, &hello(wrong(), Value::Null)).await;
+    assert!(skew().await < -7_000_000);
+    drop(it);
+    let (_it, _) = peer(&site, &identity, &hello(Timestamp::now(), Value::Null)).await;
+    assert_eq!(skew().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
