@@ -241,7 +241,7 @@ by_openssl() {
     } >"$work/request"
     case $authority in *:[0-9]*) peer=$authority ;; *) peer=$authority:443 ;; esac
     openssl s_client -quiet -connect "$peer" -CAfile "$ca_file" -verify 9 -verify_return_error \
-        -purpose sslserver <"$work/request" >"$work/answer" 2>"$work/errors" &
+        <"$work/request" >"$work/answer" 2>"$work/errors" &
     running=$!
     (
         trap 'kill "$nap" 2>/dev/null; exit 0' TERM

@@ -297,6 +297,36 @@ async fn a_mistake_is_named_and_nothing_is_sent_to_a_stranger() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_poses_as_the_coordinator_is_told_nothing() {
+    let site = Site::start(QUIET, &[]).await.unwrap();
+    let client = Client::new(&site, "vm112").await.unwrap();
+    let captured = site.enrol("vm123", None).await.unwrap();
+    let identity = |name: &str| captured.state_dir().join("identity").join(name);
+    let address = farol_tests::site::free_address().await.unwrap();
+    let mut poser = Command::new(which("openssl").unwrap());
+    poser.args(["s_server", "-quiet", "-accept", &address.to_string()]);
+    poser.arg("-cert").arg(identity("cert.pem")).arg("-cert_chain").arg(identity("cert.pem"));
+    poser.arg("-key").arg(identity("key.pem"));
+    let _poser = poser
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    farol_tests::wait_until("it to listen", farol_tests::site::PATIENCE, async || {
+        Ok(tokio::net::TcpStream::connect(address).await.ok())
+    })
+    .await
+    .unwrap();
+    for (n, shell) in shells().into_iter().enumerate() {
+        let agent = Installed::new(&site, &client, &format!("agent{n}"), &format!("url=https://{address}\n"));
+        let said = agent.fails(shell, &["--check"], 1).await;
+        assert!(said.contains("no answer") && said.contains("purpose"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn as_a_daemon_it_posts_at_its_interval_and_ends_when_it_is_told_to() {
     let site = Site::start(QUIET, &[]).await.unwrap();
     let client = Client::new(&site, "vm112").await.unwrap();
