@@ -105,6 +105,9 @@ struct RunArgs {
     /// Language of reports, pt-BR or en; the coordinator's when absent.
     #[arg(long, value_name = "LANGUAGE", env = "FAROL_AGENT_LANGUAGE", value_parser = language)]
     language: Option<Language>,
+    /// Socket of the container engine [default: /var/run/docker.sock].
+    #[arg(long, value_name = "PATH", env = "FAROL_AGENT_DOCKER_SOCKET")]
+    docker_socket: Option<String>,
     /// off, error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", env = "FAROL_AGENT_LOG_LEVEL")]
     log_level: Option<String>,
@@ -179,6 +182,7 @@ impl Cli {
                     spool_max_bytes: args.spool_max_bytes,
                     backfill_per_second: args.backfill_per_second,
                     language: args.language,
+                    docker_socket: args.docker_socket,
                     log_level: args.log_level,
                 };
                 let mut config = Config::load(state.root(), args.config.as_deref(), given)?;

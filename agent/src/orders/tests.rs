@@ -1,6 +1,7 @@
 use std::fs;
 
-use serde_json::json;
+use farol_protocol::Plan;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::time::timeout;
 
@@ -26,6 +27,7 @@ struct Host {
     folder: tempfile::TempDir,
     orders: Orders,
     ended: mpsc::UnboundedReceiver<EffectEnded>,
+    output: mpsc::Receiver<ActionOutput>,
 }
 
 fn now() -> Timestamp {
@@ -43,11 +45,14 @@ impl Host {
         let state = StateDir::new(folder.path());
         let journal = Arc::new(Journal::open(&state.journal()).await.expect("opens"));
         let (sender, ended) = mpsc::unbounded_channel();
+        let (chunks, output) = mpsc::channel(64);
         let host_id = "vm112".parse().expect("valid");
-        let mut orders = Orders::new(host_id, folder.path().join("policy.yaml"), Arc::clone(&journal), sender);
+        let means = Means { files: state.files(), docker_socket: folder.path().join("docker.sock") };
+        let policy = folder.path().join("policy.yaml");
+        let mut orders = Orders::new(host_id, policy, means, Arc::clone(&journal), sender, chunks);
         orders.set_language(Language::En);
         orders.recover(journal.unfinished().await.expect("read"));
-        Self { folder, orders, ended }
+        Self { folder, orders, ended, output }
     }
 
     /// As after a crash: the journal stays, nothing else does.
@@ -218,7 +223,8 @@ async fn every_refusal_has_its_reason_and_is_remembered() {
         (Plan { risk_class: RiskClass::R3, ..exec("true", &[]) }, ReasonCode::SignatureRequired),
         (exec("reboot", &[]), ReasonCode::SignatureRequired),
         (Plan { risk_class: RiskClass::R1, ..exec("cat", &[]) }, ReasonCode::SignatureRequired),
-        (Plan { pre_state: json!({"service_active": true}), ..exec("true", &[]) }, ReasonCode::PreStateChanged),
+        (Plan { pre_state: json!({"active": true}), ..exec("true", &[]) }, ReasonCode::InvalidPlan),
+        (Plan { pre_state: json!({"service_active": true}), ..exec("true", &[]) }, ReasonCode::InvalidPlan),
     ];
     let mut host = Host::new().await;
     for (plan, reason) in cases {
