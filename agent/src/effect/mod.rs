@@ -5,6 +5,8 @@
 //! end that always comes, and a cancel that reaches it.
 
 mod container;
+#[cfg(test)]
+pub(crate) mod docker;
 mod file;
 mod logs;
 mod program;
@@ -30,6 +32,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+#[cfg(test)]
+pub(crate) use self::file::Record;
 pub(crate) use self::{
     container::{
         Container, Seen as ContainerSeen, State as ContainerState, is_name as is_container_name,

@@ -12,5 +12,6 @@ mod northbound;
 mod partition;
 mod shell_agent;
 mod signed_http;
+mod orders;
 mod support;
 mod wire_client;

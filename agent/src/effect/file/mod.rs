@@ -41,14 +41,14 @@ const NEW_MODE: u32 = 0o644;
 const SET_ID: u32 = 0o6000;
 
 /// `file.diff`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Diff {
     pub(crate) path: String,
     pub(crate) want: String,
 }
 
 /// `file.apply`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Apply {
     pub(crate) path: String,
     pub(crate) patch: Option<String>,
@@ -151,8 +151,11 @@ impl Apply {
         };
         let broken = |error: String| Why::failed(Detail::PatchBroken, vec![("error", error)]);
         let patch = Patch::from_bytes(text.as_bytes()).map_err(|error| broken(error.to_string()))?;
-        if patch.hunks().is_empty() {
-            return Err(broken("no hunk".to_owned()));
+        // Within a hunk each line has its sign, so these are the hunks of all
+        // files; what was approved is not to be done by half.
+        let headers = text.lines().filter(|line| line.starts_with("@@ ")).count();
+        if patch.hunks().is_empty() || patch.hunks().len() != headers {
+            return Err(broken(format!("{headers} hunks, {} of them for one file", patch.hunks().len())));
         }
         diffy::apply_bytes(old, &patch).map_err(|error| {
             Why::failed(Detail::PatchNotApplied, vec![("path", self.path.clone()), ("error", error.to_string())])

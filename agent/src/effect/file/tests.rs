@@ -129,6 +129,7 @@ fn a_patch_applies_to_what_is_there_or_changes_nothing() {
         ("@@ nonsense @@\n", Detail::PatchBroken),
         ("", Detail::PatchBroken),
         ("hello\n", Detail::PatchBroken),
+        (&format!("{text}{}", text.replace("motd", "passwd")), Detail::PatchBroken),
     ] {
         let (state, _, found) = why(go(with(broken)).expect_err("failed"));
         assert_eq!((state, found), (FinalState::Failed, detail), "{broken:?}");
