@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -19,7 +19,6 @@ use serde_json::json;
 use tokio::net::UnixListener;
 
 pub(crate) struct Docker {
-    pub(crate) socket: PathBuf,
     containers: Arc<Mutex<HashMap<String, bool>>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
@@ -28,10 +27,9 @@ impl Docker {
     /// Listens in `folder`, with containers and whether they run. One called
     /// `slow` never answers a request to change it, one called `broken` fails.
     pub(crate) fn start(folder: &Path, containers: &[(&str, bool)]) -> Self {
-        let socket = folder.join("docker.sock");
-        let listener = UnixListener::bind(&socket).expect("bound");
+        let listener = UnixListener::bind(folder.join("docker.sock")).expect("bound");
         let containers = containers.iter().map(|(name, runs)| ((*name).to_owned(), *runs)).collect();
-        let docker = Self { socket, containers: Arc::new(Mutex::new(containers)), requests: Arc::default() };
+        let docker = Self { containers: Arc::new(Mutex::new(containers)), requests: Arc::default() };
         let (containers, requests) = (Arc::clone(&docker.containers), Arc::clone(&docker.requests));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -72,7 +70,8 @@ fn answer(containers: &Mutex<HashMap<String, bool>>, line: &str) -> Option<(u16,
         return Some((200, json!({"Version": "24.0.7", "ApiVersion": "1.43", "MinAPIVersion": "1.12"})));
     }
     let parts: Vec<&str> = path.split('/').skip(1).collect();
-    let ["v1.43", "containers", name, what] = parts[..] else {
+    // As the real engine: without a version it is its newest.
+    let (["v1.43", "containers", name, what] | ["containers", name, what]) = parts[..] else {
         return Some((404, json!({"message": "page not found"})));
     };
     let mut containers = containers.lock().expect("whole");

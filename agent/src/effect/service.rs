@@ -140,3 +140,94 @@ impl Service {
         Why::refused(ReasonCode::PreStateChanged, Detail::ServiceChanged, vec![("service", self.name.clone())])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use farol_protocol::{ActionId, Language};
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{effect::systemd::fake::Systemd, exec::Stop, journal::Journal};
+
+    const UNITS: &[(&str, bool)] =
+        &[("fine.service", true), ("weak.service", true), ("stuck.service", true), ("denied.service", true)];
+
+    fn service(name: &str, verb: ServiceVerb, seen_active: Option<bool>) -> Service {
+        let run = Program::new("false", Vec::new(), None);
+        Service { name: name.to_owned(), verb, run, status: None, how: How::Manager, seen_active }
+    }
+
+    /// Runs it on the bus of `systemd`, stopped as soon as `cancel_after` is
+    /// among its calls.
+    async fn go(systemd: &Systemd, service: &Service, limit: Duration, cancel_after: Option<&str>) -> Ending {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(&folder.path().join("journal.db")).await.expect("opens");
+        let (stop, stopped) = watch::channel(None);
+        let mut course = Course {
+            journal: &journal,
+            action_id: ActionId::new(),
+            deadline: Instant::now() + limit,
+            stop: stopped,
+            language: Language::En,
+            feed: None,
+        };
+        let bus = systemd.bus().await;
+        let cancel = async {
+            let Some(call) = cancel_after else { return };
+            while !systemd.calls().iter().any(|known| known.starts_with(call)) {
+                tokio::task::yield_now().await;
+            }
+            stop.send_replace(Some(Stop::Cancel));
+        };
+        let (over, ()) = tokio::join!(service.by_bus(&mut course, &bus), cancel);
+        assert!(over.remains.is_none());
+        over.ending
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn systemd_is_asked_for_a_job_and_the_units_state_is_the_outcome() {
+        let Some(systemd) = Systemd::start(UNITS).await else { return };
+        let stopped = go(&systemd, &service("fine", ServiceVerb::Stop, Some(true)), LONG, None).await;
+        assert_eq!(stopped.state, FinalState::Done, "{:?}", stopped.detail);
+        assert!(stopped.outcome.expect("its state").stdout.starts_with("ActiveState=inactive\n"));
+        let restarted = go(&systemd, &service("fine", ServiceVerb::Restart, None), LONG, None).await;
+        assert_eq!(restarted.state, FinalState::Done, "{:?}", restarted.detail);
+        assert_eq!(systemd.calls(), ["StopUnit fine.service replace", "RestartUnit fine.service replace"]);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_fails_or_is_denied_is_a_failure_with_its_reason() {
+        let Some(systemd) = Systemd::start(UNITS).await else { return };
+        let weak = go(&systemd, &service("weak", ServiceVerb::Restart, None), LONG, None).await;
+        assert_eq!(weak.state, FinalState::Failed);
+        assert!(weak.detail.is_some_and(|detail| detail.contains("`failed`")));
+        let denied = go(&systemd, &service("denied", ServiceVerb::Start, None), LONG, None).await;
+        assert_eq!(denied.state, FinalState::Failed);
+        assert!(denied.detail.is_some_and(|detail| detail.contains("not for you")));
+    }
+
+    #[tokio::test]
+    async fn a_unit_that_is_not_as_the_approver_saw_it_gets_no_job() {
+        let Some(systemd) = Systemd::start(UNITS).await else { return };
+        let changed = go(&systemd, &service("fine", ServiceVerb::Restart, Some(false)), LONG, None).await;
+        assert_eq!((changed.state, changed.reason), (FinalState::Refused, Some(ReasonCode::PreStateChanged)));
+        assert!(systemd.calls().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_cancel_and_the_time_limit_take_the_job_back() {
+        let Some(systemd) = Systemd::start(UNITS).await else { return };
+        let stuck = service("stuck", ServiceVerb::Restart, None);
+        let late = go(&systemd, &stuck, Duration::from_millis(300), None).await;
+        assert_eq!(late.state, FinalState::TimedOut);
+        assert_eq!(systemd.calls().len(), 2, "asked and taken back");
+
+        let Some(systemd) = Systemd::start(UNITS).await else { return };
+        let cancelled = go(&systemd, &stuck, LONG, Some("RestartUnit")).await;
+        assert_eq!(cancelled.state, FinalState::Cancelled);
+    }
+}

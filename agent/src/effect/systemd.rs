@@ -86,8 +86,12 @@ impl Bus {
         if !cfg!(target_os = "linux") {
             return None;
         }
+        Self::over(Connection::system()).await
+    }
+
+    async fn over(connecting: impl Future<Output = zbus::Result<Connection>>) -> Option<Self> {
         let connect = async {
-            let bus = Self(Connection::system().await?);
+            let bus = Self(connecting.await?);
             // Whoever has the name but does not answer is no systemd.
             bus.property(ROOT, MANAGER, "Version").await?;
             Ok::<_, zbus::Error>(bus)
@@ -173,6 +177,141 @@ impl Job<'_> {
 }
 
 #[cfg(test)]
+pub(crate) mod fake {
+    //! A systemd on a private bus: the real D-Bus, with as much behind it as
+    //! jobs on a few units need.
+
+    use std::{
+        process::Stdio,
+        sync::{Arc, Mutex},
+    };
+
+    use tokio::{
+        io::{AsyncBufReadExt as _, BufReader},
+        process::{Child, Command},
+    };
+    use zbus::{Variant, connection::Builder};
+
+    use super::*;
+
+    const JOB: &str = "/org/freedesktop/systemd1/job/7";
+
+    pub(crate) struct Systemd {
+        address: String,
+        active: Arc<Mutex<HashMap<String, bool>>>,
+        calls: Arc<Mutex<Vec<String>>>,
+        _daemon: Child,
+    }
+
+    impl Systemd {
+        /// Units and whether they are active. The job of one called
+        /// `stuck.service` never ends by itself, that of `weak.service` fails,
+        /// and `denied.service` may not be touched. None without a dbus-daemon.
+        pub(crate) async fn start(units: &[(&str, bool)]) -> Option<Self> {
+            let program = crate::exec::resolve("dbus-daemon")?;
+            let mut daemon = Command::new(program)
+                .args(["--session", "--nofork", "--print-address"])
+                .stdout(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+                .expect("starts");
+            let mut lines = BufReader::new(daemon.stdout.take().expect("a pipe")).lines();
+            let address = lines.next_line().await.expect("readable").expect("an address");
+            let active = units.iter().map(|(name, active)| ((*name).to_owned(), *active)).collect();
+            let systemd =
+                Self { address, active: Arc::new(Mutex::new(active)), calls: Arc::default(), _daemon: daemon };
+            let connection = systemd.connection().await;
+            let messages = MessageStream::from(&connection);
+            connection.request_name(SYSTEMD).await.expect("free");
+            let (active, calls) = (Arc::clone(&systemd.active), Arc::clone(&systemd.calls));
+            tokio::spawn(async move {
+                let mut messages = messages;
+                while let Some(Ok(message)) = messages.next().await {
+                    if message.message_type() == Type::MethodCall {
+                        answer(&connection, &message, &active, &calls).await;
+                    }
+                }
+            });
+            Some(systemd)
+        }
+
+        async fn connection(&self) -> Connection {
+            Builder::address(self.address.as_str()).build().await.expect("connects")
+        }
+
+        pub(crate) async fn bus(&self) -> Bus {
+            Bus::over(async { Ok(self.connection().await) }).await.expect("systemd is there")
+        }
+
+        pub(crate) fn calls(&self) -> Vec<String> {
+            self.calls.lock().expect("whole").clone()
+        }
+    }
+
+    async fn answer(
+        connection: &Connection,
+        message: &Message,
+        active: &Mutex<HashMap<String, bool>>,
+        calls: &Mutex<Vec<String>>,
+    ) {
+        let header = message.header();
+        let method = header.member().expect("a method").to_string();
+        let path = header.path().expect("a path").to_string();
+        let object = |path: &str| OwnedObjectPath::try_from(path.to_owned()).expect("valid");
+        let removed = async |unit: &str, result: &str| {
+            let body = (7_u32, object(JOB), unit, result);
+            connection.emit_signal(None::<&str>, ROOT, MANAGER, "JobRemoved", &body).await.expect("sent");
+        };
+        let body = message.body();
+        match method.as_str() {
+            "Get" => connection.reply(&header, &Variant::from("255")).await.expect("sent"),
+            "Subscribe" => connection.reply(&header, &()).await.expect("sent"),
+            "LoadUnit" => {
+                let (name,): (String,) = body.deserialize().expect("a name");
+                let name = name.strip_suffix(".service").unwrap_or(&name).replace('-', "_2d");
+                connection.reply(&header, &object(&format!("{ROOT}/unit/{name}"))).await.expect("sent");
+            }
+            "GetAll" => {
+                let name = path.rsplit('/').next().expect("a name").replace("_2d", "-") + ".service";
+                let known = active.lock().expect("whole").get(&name).copied();
+                let state = if known == Some(true) { "active" } else { "inactive" };
+                let load = if known.is_some() { "loaded" } else { "not-found" };
+                let all: HashMap<&str, Variant<'_>> = HashMap::from([
+                    ("LoadState", Variant::from(load)),
+                    ("ActiveState", Variant::from(state)),
+                    ("SubState", Variant::from("some")),
+                    ("Result", Variant::from("success")),
+                    ("NRestarts", Variant::from(3_u32)),
+                ]);
+                connection.reply(&header, &all).await.expect("sent");
+            }
+            "StartUnit" | "StopUnit" | "RestartUnit" => {
+                let (unit, mode): (String, String) = body.deserialize().expect("two words");
+                calls.lock().expect("whole").push(format!("{method} {unit} {mode}"));
+                if unit == "denied.service" {
+                    let name = "org.freedesktop.DBus.Error.AccessDenied";
+                    return connection.reply_error(&header, name, &("not for you",)).await.expect("sent");
+                }
+                if unit == "fine.service" {
+                    active.lock().expect("whole").insert(unit.clone(), method != "StopUnit");
+                    // Before the answer, which must not lose it.
+                    removed(&unit, "done").await;
+                }
+                connection.reply(&header, &object(JOB)).await.expect("sent");
+                if unit == "weak.service" {
+                    removed(&unit, "failed").await;
+                }
+            }
+            "Cancel" => {
+                calls.lock().expect("whole").push(format!("Cancel {path}"));
+                connection.reply(&header, &()).await.expect("sent");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -197,5 +336,14 @@ mod tests {
         assert_eq!((unit.restarts, unit.is_active()), (Some(7), false));
         assert_eq!(unit.show(), "ActiveState=activating\nSubState=auto-restart\nResult=exit-code\n");
         assert_eq!(Unit::from_show("NRestarts=\n").restarts, None);
+    }
+
+    #[tokio::test]
+    async fn a_unit_is_read_from_the_bus() {
+        let Some(systemd) = fake::Systemd::start(&[("fine.service", true)]).await else { return };
+        let bus = systemd.bus().await;
+        let unit = bus.unit("fine.service").await.expect("known");
+        assert!(unit.is_active() && unit.load == "loaded" && unit.restarts == Some(3), "{unit:?}");
+        assert_eq!(bus.unit("none.service").await.expect("answered").load, "not-found");
     }
 }
