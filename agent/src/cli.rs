@@ -323,7 +323,9 @@ async fn check(state: &StateDir, args: &CheckArgs) -> Result<(), Error> {
     };
     let access =
         Policy::load(&args.policy.policy)?.map_or(PathAccess::NoPolicy, |policy| PathAccess::Only(policy.read_paths));
-    let prober = Prober::new(args.language.unwrap_or(assignment.language), access);
+    let config = Config::load(state.root(), None, Settings::default())?;
+    let prober =
+        Prober::new(args.language.unwrap_or(assignment.language), access).with_docker_socket(config.docker_socket);
     let report = prober.run(spec, Timestamp::now()).await;
     if args.json {
         return print_json(&report);

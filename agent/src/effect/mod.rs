@@ -257,3 +257,62 @@ pub(crate) fn done(stdout: String, file: Option<FileOutcome>, began: Instant) ->
         outcome: Some(Outcome { stdout, duration_ms, file, ..Outcome::default() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Work that passes its gate or not, says so, and then hangs until it is
+    /// let go.
+    async fn hang(pass: bool, halt: Option<Stop>) -> (Over, mpsc::Sender<()>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(&folder.path().join("journal.db")).await.expect("opens");
+        let (stop, stopped) = watch::channel(None);
+        let limit = if halt.is_some() { 60_000 } else { 100 };
+        let mut course = Course {
+            journal: &journal,
+            action_id: ActionId::new(),
+            deadline: Instant::now() + Duration::from_millis(limit),
+            stop: stopped,
+            language: Language::En,
+            feed: None,
+        };
+        let (go, going) = mpsc::channel::<()>();
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let work = course.blocking(move |gate| {
+            if pass {
+                gate.pass()?;
+            }
+            let _ = begun.send(());
+            let _ = going.recv();
+            gate.pass()
+        });
+        let (done, ()) = tokio::join!(work, async {
+            begins.await.expect("it begins");
+            stop.send_replace(halt);
+        });
+        (done.expect_err("halted"), go)
+    }
+
+    #[tokio::test]
+    async fn work_that_hangs_before_its_last_step_is_halted_and_nothing_begins_until_it_ends() {
+        for (halt, state) in [(Some(Stop::Cancel), FinalState::Cancelled), (None, FinalState::TimedOut)] {
+            let (over, go) = hang(false, halt).await;
+            assert_eq!(over.ending.state, state);
+            let Some(Remains::Task(task)) = over.remains else { panic!("it still runs") };
+            assert!(!task.is_finished());
+            drop(go);
+            task.await.expect("it ends");
+        }
+    }
+
+    #[tokio::test]
+    async fn work_that_hangs_in_its_last_step_is_interrupted_for_nobody_knows() {
+        let (over, _go) = hang(true, Some(Stop::Cancel)).await;
+        assert_eq!(over.ending.state, FinalState::Interrupted);
+        assert!(over.ending.detail.is_some_and(|detail| detail.contains("wholly old or wholly new")));
+        assert!(matches!(over.remains, Some(Remains::Task(_))));
+    }
+}
