@@ -72,7 +72,7 @@ impl Logs {
             None => 0,
             Some(_) => match zone(course).await {
                 Ok(seconds) => seconds,
-                Err(over) => return over,
+                Err(over) => return *over,
             },
         };
         let logs = self.clone();
@@ -85,7 +85,7 @@ impl Logs {
             .await;
         let selected = match read {
             Ok(selected) => selected,
-            Err(over) => return over,
+            Err(over) => return *over,
         };
         let mut ending = done(selected.text, None, began);
         if let Some(outcome) = &mut ending.outcome {
@@ -147,7 +147,7 @@ pub(crate) fn epoch(at: Timestamp) -> String {
 
 /// Seconds that this host's local time is ahead of UTC: lines of a log often
 /// name no zone.
-async fn zone(course: &mut Course<'_>) -> Result<i64, Over> {
+async fn zone(course: &mut Course<'_>) -> Result<i64, Box<Over>> {
     let date = Program::new("date", vec!["+%z".to_owned()], None);
     let ended = course.spawn(&date).await;
     match &ended {
@@ -158,7 +158,7 @@ async fn zone(course: &mut Course<'_>) -> Result<i64, Over> {
             let over = course.conclude(ended);
             // `date` has no end of its own that would be the action's.
             let state = if over.ending.state == FinalState::Done { FinalState::Failed } else { over.ending.state };
-            Err(Over { ending: Ending { state, ..over.ending }, ..over })
+            Err(Box::new(Over { ending: Ending { state, ..over.ending }, ..over }))
         }
     }
 }

@@ -168,7 +168,7 @@ impl Course<'_> {
     pub(crate) async fn blocking<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&Gate) -> Result<T, Stuck> + Send + 'static,
-    ) -> Result<T, Over> {
+    ) -> Result<T, Box<Over>> {
         let gate = Arc::new(Gate::default());
         let own = Arc::clone(&gate);
         let mut task = spawn_blocking(move || work(&own));
@@ -190,19 +190,23 @@ impl Course<'_> {
             // Its result came too late to matter.
             let _ = task.await;
         });
-        Err(Over { ending, remains: Some(Remains::Task(rest)) })
+        Err(Box::new(Over { ending, remains: Some(Remains::Task(rest)) }))
     }
 
-    fn settle<T>(&self, done: Result<Result<T, Stuck>, tokio::task::JoinError>, halt: Option<Halt>) -> Result<T, Over> {
+    fn settle<T>(
+        &self,
+        done: Result<Result<T, Stuck>, tokio::task::JoinError>,
+        halt: Option<Halt>,
+    ) -> Result<T, Box<Over>> {
         match done {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(Stuck::Halted)) => Err(self.halted(halt.unwrap_or(Halt::TimedOut)).into()),
-            Ok(Err(Stuck::Because(why))) => Err(self.because(&why).into()),
+            Ok(Err(Stuck::Halted)) => Err(Box::new(self.halted(halt.unwrap_or(Halt::TimedOut)).into())),
+            Ok(Err(Stuck::Because(why))) => Err(Box::new(self.because(&why).into())),
             Err(error) => {
                 tracing::error!(action_id = %self.action_id, "an effect ended early: {error}");
                 let values = vec![("error", error.to_string())];
                 let why = Why { state: FinalState::Interrupted, ..Why::failed(Detail::EffectBroke, values) };
-                Err(self.because(&why).into())
+                Err(Box::new(self.because(&why).into()))
             }
         }
     }
@@ -293,7 +297,7 @@ mod tests {
             begins.await.expect("it begins");
             stop.send_replace(halt);
         });
-        (done.expect_err("halted"), go)
+        (*done.expect_err("halted"), go)
     }
 
     #[tokio::test]

@@ -220,7 +220,7 @@ async fn run(course: &mut Course<'_>, work: impl FnOnce(&Gate) -> Result<FileOut
     let began = Instant::now();
     match course.blocking(work).await {
         Ok(file) => done(String::new(), Some(file), began).into(),
-        Err(over) => over,
+        Err(over) => *over,
     }
 }
 
