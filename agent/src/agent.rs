@@ -8,7 +8,11 @@ mod telemetry;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use farol_pki::client_config;
-use farol_protocol::{CheckId, Report, Status, frame::ChecksAssign, telemetry::Metrics};
+use farol_protocol::{
+    CheckId, Report, Status,
+    frame::{ActionOutput, ChecksAssign},
+    telemetry::Metrics,
+};
 use rustls::ClientConfig;
 use tokio::{
     sync::mpsc,
@@ -23,7 +27,7 @@ use crate::{
     config::Config,
     journal::Journal,
     log,
-    orders::{EffectEnded, Orders},
+    orders::{EffectEnded, Means, Orders},
     policy::Policy,
     probe::{PathAccess, Prober, metrics::Sampler},
     schedule::Schedule,
@@ -38,6 +42,8 @@ const EFFECT_WAIT: Duration = Duration::from_secs(10);
 const KILL_WAIT: Duration = Duration::from_secs(10);
 /// How long `run --once` tries.
 const ONCE_WAIT: Duration = Duration::from_secs(60);
+/// Chunks of output that may wait for the loop.
+const OUTPUT_QUEUE: usize = 16;
 /// How long `run --once` waits for a first assignment.
 const ASSIGN_WAIT: Duration = Duration::from_secs(2);
 
@@ -74,6 +80,7 @@ struct Agent {
     journal: Arc<Journal>,
     orders: Orders,
     ended: mpsc::UnboundedReceiver<EffectEnded>,
+    output: mpsc::Receiver<ActionOutput>,
     prober: Arc<Prober>,
     schedule: Schedule,
     assignment: Option<String>,
@@ -99,11 +106,15 @@ impl Agent {
         let journal = Arc::new(Journal::open(&state.journal()).await?);
         let spool = Spool::open(&state.spool(), config.spool_max_bytes).await?;
         let (sender, ended) = mpsc::unbounded_channel();
+        let (chunks, output) = mpsc::channel(OUTPUT_QUEUE);
         let host_id = identity.enrolment.host_id.clone();
-        let mut orders = Orders::new(host_id, config.policy.clone(), Arc::clone(&journal), sender);
+        let means = Means { files: state.files(), docker_socket: config.docker_socket.clone() };
+        let mut orders = Orders::new(host_id, config.policy.clone(), means, Arc::clone(&journal), sender, chunks);
         orders.set_language(config.language.unwrap_or_default());
         orders.recover(journal.unfinished().await?);
-        let prober = Arc::new(Prober::new(config.language.unwrap_or_default(), PathAccess::NoPolicy));
+        let prober = Prober::new(config.language.unwrap_or_default(), PathAccess::NoPolicy)
+            .with_docker_socket(&config.docker_socket);
+        let prober = Arc::new(prober);
         let pace = Pace::new(config.backfill_per_second, Instant::now());
         let mut agent = Self {
             config,
@@ -112,6 +123,7 @@ impl Agent {
             journal,
             orders,
             ended,
+            output,
             prober,
             schedule: Schedule::default(),
             assignment: None,
@@ -185,6 +197,7 @@ impl Agent {
                 _ = tick.tick(), if stopping.is_none() && self.sampling.is_none() => self.start_sample(),
                 sampled = finished(&mut self.sampling) => self.on_sample(sampled).await,
                 Some(report) = self.probes.join_next_with_id() => self.on_report(report).await,
+                Some(chunk) = self.output.recv() => self.on_output(chunk),
                 Some(ended) = self.ended.recv() => self.on_effect_ended(ended),
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {
                     match &mut stopping {

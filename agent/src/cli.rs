@@ -105,6 +105,9 @@ struct RunArgs {
     /// Language of reports, pt-BR or en; the coordinator's when absent.
     #[arg(long, value_name = "LANGUAGE", env = "FAROL_AGENT_LANGUAGE", value_parser = language)]
     language: Option<Language>,
+    /// Socket of the container engine [default: /var/run/docker.sock].
+    #[arg(long, value_name = "PATH", env = "FAROL_AGENT_DOCKER_SOCKET")]
+    docker_socket: Option<String>,
     /// off, error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", env = "FAROL_AGENT_LOG_LEVEL")]
     log_level: Option<String>,
@@ -179,6 +182,7 @@ impl Cli {
                     spool_max_bytes: args.spool_max_bytes,
                     backfill_per_second: args.backfill_per_second,
                     language: args.language,
+                    docker_socket: args.docker_socket,
                     log_level: args.log_level,
                 };
                 let mut config = Config::load(state.root(), args.config.as_deref(), given)?;
@@ -319,7 +323,9 @@ async fn check(state: &StateDir, args: &CheckArgs) -> Result<(), Error> {
     };
     let access =
         Policy::load(&args.policy.policy)?.map_or(PathAccess::NoPolicy, |policy| PathAccess::Only(policy.read_paths));
-    let prober = Prober::new(args.language.unwrap_or(assignment.language), access);
+    let config = Config::load(state.root(), None, Settings::default())?;
+    let prober =
+        Prober::new(args.language.unwrap_or(assignment.language), access).with_docker_socket(config.docker_socket);
     let report = prober.run(spec, Timestamp::now()).await;
     if args.json {
         return print_json(&report);

@@ -16,6 +16,8 @@ use crate::{Error, yaml};
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/farol-agent";
 /// The host's policy unless told otherwise.
 pub const DEFAULT_POLICY: &str = "/etc/farol-agent/policy.yaml";
+/// The container engine's socket unless told otherwise.
+pub const DEFAULT_DOCKER_SOCKET: &str = "/var/run/docker.sock";
 /// Read when it exists and no other file is named.
 pub const DEFAULT_CONFIG: &str = "/etc/farol-agent/agent.yaml";
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub backfill_per_second: u32,
     /// Language of reports; the coordinator's when absent.
     pub language: Option<Language>,
+    /// The container engine's socket.
+    pub docker_socket: PathBuf,
     /// What is logged.
     pub log_level: LevelFilter,
     /// Deliver one batch and end.
@@ -56,6 +60,7 @@ impl Config {
             spool_max_bytes: 64 << 20,
             backfill_per_second: 50,
             language: None,
+            docker_socket: DEFAULT_DOCKER_SOCKET.into(),
             log_level: LevelFilter::INFO,
             once: false,
         }
@@ -104,6 +109,16 @@ impl Config {
                 Error::Usage(format!("{} is `{text}`; use off, error, warn, info, debug or trace", name("log_level")))
             })?;
         }
+        if let Some(text) = settings.docker_socket {
+            let path = Path::new(text.strip_prefix("unix://").unwrap_or(&text));
+            if !path.is_absolute() {
+                return Err(Error::Usage(format!(
+                    "{} is `{text}`; write the absolute path of a socket, such as {DEFAULT_DOCKER_SOCKET}",
+                    name("docker_socket")
+                )));
+            }
+            self.docker_socket = path.to_owned();
+        }
         self.language = settings.language.or(self.language);
         Ok(())
     }
@@ -142,6 +157,9 @@ pub struct Settings {
     /// See [`Config::language`].
     #[serde(default)]
     pub language: Option<Language>,
+    /// See [`Config::docker_socket`], with or without `unix://`.
+    #[serde(default)]
+    pub docker_socket: Option<String>,
     /// See [`Config::log_level`].
     #[serde(default)]
     pub log_level: Option<String>,
@@ -202,6 +220,7 @@ mod tests {
             ("interval: often\n", "such as 30s"),
             ("spool_max_bytes: 10\n", "at least"),
             ("backfill_per_second: 0\n", "use 1 to 1000"),
+            ("docker_socket: tcp://10.0.0.1:2375\n", "absolute path of a socket"),
             ("log_level: loud\n", "error, warn"),
             ("language: de\n", "agent.yaml:1:11"),
         ] {

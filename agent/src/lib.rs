@@ -9,6 +9,7 @@ mod agent;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+mod effect;
 pub mod endpoint;
 pub mod enrol;
 mod error;

@@ -14,11 +14,15 @@ use std::{
 use farol_protocol::yaml::Spanned;
 use farol_protocol::{
     RiskClass,
-    effect::{CommandExec, ServiceControl, ServiceVerb},
+    effect::{CommandExec, ContainerControl, ServiceControl, ServiceVerb},
 };
 use serde::Deserialize;
 
-use crate::{Error, exec, yaml};
+use crate::{
+    Error,
+    effect::{is_container_name, unit_name},
+    exec, yaml,
+};
 
 /// A policy whose rules have been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,10 +31,14 @@ pub struct Policy {
     pub max_unsigned_class: RiskClass,
     /// Refuse every effect.
     pub read_only: bool,
-    /// Folders and files that checks may read.
+    /// Folders and files that checks, `file.diff` and `logs.read` may read.
     pub read_paths: Vec<PathBuf>,
+    /// Folders and files that `file.apply` and `file.rollback` may change.
+    pub write_paths: Vec<PathBuf>,
     commands: Vec<Command>,
     services: HashMap<String, Service>,
+    containers: HashMap<String, Container>,
+    logs: Vec<String>,
 }
 
 /// What the policy says about an effect.
@@ -49,6 +57,8 @@ pub enum Verdict<T> {
 pub struct Control {
     /// Class by the policy.
     pub class: RiskClass,
+    /// Whether the policy has commands of its own for it.
+    pub own: bool,
     /// Program and arguments of the verb.
     pub run: Vec<String>,
     /// Program and arguments that exit with 0 while the service runs.
@@ -94,11 +104,45 @@ impl Policy {
             return Verdict::NotListed;
         };
         match service.run.get(&wanted.verb) {
-            Some(run) => {
-                Verdict::Allowed(Control { class: service.class, run: run.clone(), status: service.status.clone() })
-            }
+            Some(run) => Verdict::Allowed(Control {
+                class: service.class,
+                own: service.own,
+                run: run.clone(),
+                status: service.status.clone(),
+            }),
             None => Verdict::VerbNotListed,
         }
+    }
+
+    /// The class of controlling a container.
+    #[must_use]
+    pub fn container(&self, wanted: &ContainerControl) -> Verdict<RiskClass> {
+        match self.containers.get(&wanted.container) {
+            Some(container) if container.verbs.contains(&wanted.verb) => Verdict::Allowed(container.class),
+            Some(_) => Verdict::VerbNotListed,
+            None => Verdict::NotListed,
+        }
+    }
+
+    /// Whether the policy lets a plain absolute path be read. What is there is
+    /// reached without following links, so the path as written is enough.
+    #[must_use]
+    pub fn may_read(&self, path: &Path) -> bool {
+        self.read_paths.iter().any(|root| path.starts_with(root))
+    }
+
+    /// Whether the policy lets a plain absolute path be changed.
+    #[must_use]
+    pub fn may_write(&self, path: &Path) -> bool {
+        self.write_paths.iter().any(|root| path.starts_with(root))
+    }
+
+    /// Whether the policy lets the journal of a unit be read: that of a
+    /// service it lists, or one listed for that alone.
+    #[must_use]
+    pub fn may_read_log(&self, unit: &str) -> bool {
+        let unit = unit_name(unit);
+        self.services.keys().chain(&self.logs).any(|listed| unit_name(listed) == unit)
     }
 }
 
@@ -156,8 +200,15 @@ impl Args {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Service {
     class: RiskClass,
+    own: bool,
     run: HashMap<ServiceVerb, Vec<String>>,
     status: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Container {
+    class: RiskClass,
+    verbs: Vec<ServiceVerb>,
 }
 
 #[derive(Deserialize)]
@@ -173,7 +224,11 @@ struct Document {
     #[serde(default)]
     services: Vec<ServiceRule>,
     #[serde(default)]
+    containers: Vec<ContainerRule>,
+    #[serde(default)]
     paths: Paths,
+    #[serde(default)]
+    logs: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -199,6 +254,15 @@ struct ServiceRule {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct ContainerRule {
+    name: Spanned<String>,
+    verbs: Vec<ServiceVerb>,
+    #[serde(default = "r2")]
+    class: RiskClass,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Run {
     #[serde(default)]
     start: Option<Spanned<Vec<String>>>,
@@ -215,7 +279,6 @@ struct Run {
 struct Paths {
     #[serde(default)]
     read: Vec<Spanned<PathBuf>>,
-    /// No effect of this version writes files; the paths are checked all the same.
     #[serde(default)]
     write: Vec<Spanned<PathBuf>>,
 }
@@ -267,13 +330,43 @@ impl Document {
             }
             services.insert(name.value, service);
         }
+        let mut containers = HashMap::new();
+        for rule in self.containers {
+            let (name, container) = rule.check()?;
+            if containers.contains_key(&name.value) {
+                return Err(mistake(
+                    &name,
+                    format!("the container `{}` is listed twice; join the entries", name.value),
+                ));
+            }
+            containers.insert(name.value, container);
+        }
+        if let Some(unit) = self.logs.iter().find(|unit| unit.value.is_empty()) {
+            return Err(mistake(unit, "the unit has no name".to_owned()));
+        }
         Ok(Policy {
             max_unsigned_class: self.max_unsigned_class,
             read_only: self.read_only,
             read_paths: self.paths.read.into_iter().map(|path| path.value).collect(),
+            write_paths: self.paths.write.into_iter().map(|path| path.value).collect(),
             commands: self.commands.into_iter().map(CommandRule::check).collect::<Result<_, _>>()?,
             services,
+            containers,
+            logs: self.logs.into_iter().map(|unit| unit.value).collect(),
         })
+    }
+}
+
+impl ContainerRule {
+    fn check(self) -> Result<(Spanned<String>, Container), Mistake> {
+        let name = &self.name.value;
+        if !is_container_name(name) {
+            return Err(mistake(&self.name, format!("`{name}` is no name that a container can have")));
+        }
+        if self.verbs.is_empty() {
+            return Err(mistake(&self.name, format!("the container `{name}` allows no verb; add `verbs: [restart]`")));
+        }
+        Ok((self.name, Container { class: self.class, verbs: self.verbs }))
     }
 }
 
@@ -304,6 +397,7 @@ impl ServiceRule {
             return Err(mistake(&self.name, format!("the service `{name}` allows no verb; add `verbs: [restart]`")));
         }
         let mut run = HashMap::new();
+        let own = self.run.is_some();
         let status = match self.run {
             Some(own) => {
                 let own_place = Spanned::new((), own.referenced, own.defined);
@@ -332,17 +426,27 @@ impl ServiceRule {
             }
             None => {
                 for verb in &self.verbs {
-                    run.insert(verb.value, systemctl(&[verb.value.as_str()], &name));
+                    run.insert(verb.value, manager(&[verb.value.as_str()], &name));
                 }
-                Some(systemctl(&["is-active", "--quiet"], &name))
+                Some(if cfg!(target_os = "freebsd") {
+                    manager(&["status"], &name)
+                } else {
+                    manager(&["is-active", "--quiet"], &name)
+                })
             }
         };
-        Ok((self.name, Service { class: self.class, run, status }))
+        Ok((self.name, Service { class: self.class, own, run, status }))
     }
 }
 
-fn systemctl(verb: &[&str], name: &str) -> Vec<String> {
-    ["systemctl"].iter().chain(verb).chain(&["--", name]).map(|&arg| arg.to_owned()).collect()
+/// How the host's service manager is asked where its bus is not there.
+fn manager(verb: &[&str], name: &str) -> Vec<String> {
+    let words: Vec<&str> = if cfg!(target_os = "freebsd") {
+        ["service", name].iter().chain(verb).copied().collect()
+    } else {
+        ["systemctl"].iter().chain(verb).chain(&["--", name]).copied().collect()
+    };
+    words.into_iter().map(str::to_owned).collect()
 }
 
 fn check_argv(argv: &Spanned<Vec<String>>) -> Result<(), Mistake> {
@@ -434,6 +538,7 @@ mod tests {
             policy.service(&control("portal", ServiceVerb::Restart)),
             Verdict::Allowed(Control {
                 class: RiskClass::R1,
+                own: true,
                 run: vec!["/opt/portal/ctl".to_owned(), "restart".to_owned()],
                 status: Some(vec!["/opt/portal/ctl".to_owned(), "status".to_owned()]),
             })
@@ -443,9 +548,34 @@ mod tests {
         let Verdict::Allowed(nginx) = policy.service(&control("nginx", ServiceVerb::Stop)) else {
             panic!("nginx may be stopped");
         };
-        assert_eq!(nginx.class, RiskClass::R2);
+        assert!(nginx.class == RiskClass::R2 && !nginx.own);
         assert_eq!(nginx.run.join(" "), "systemctl stop -- nginx");
         assert_eq!(nginx.status.expect("by default").join(" "), "systemctl is-active --quiet -- nginx");
+    }
+
+    #[test]
+    fn containers_paths_and_logs_are_what_is_listed_and_nothing_beside() {
+        let policy = parse(
+            "version: 1\n\
+             services: [{name: nginx, verbs: [restart]}]\n\
+             containers: [{name: db, verbs: [start, restart], class: R1}, {name: web, verbs: [stop]}]\n\
+             paths: {read: [/var/log], write: [/etc/motd, /srv/app]}\n\
+             logs: [sshd.service]\n",
+        )
+        .expect("valid");
+        let container = |container: &str, verb| {
+            policy.container(&ContainerControl { container: container.to_owned(), verb, timeout: 1000 })
+        };
+        assert_eq!(container("db", ServiceVerb::Restart), Verdict::Allowed(RiskClass::R1));
+        assert_eq!(container("web", ServiceVerb::Stop), Verdict::Allowed(RiskClass::R2));
+        assert_eq!(container("db", ServiceVerb::Stop), Verdict::VerbNotListed);
+        assert_eq!(container("mail", ServiceVerb::Start), Verdict::NotListed);
+        let write = |path: &str| policy.may_write(Path::new(path));
+        assert!(write("/etc/motd") && write("/srv/app/a/b"));
+        assert!(!write("/etc/motd2") && !write("/srv/application") && !write("/var/log/x"));
+        assert!(policy.may_read(Path::new("/var/log/x")) && !policy.may_read(Path::new("/etc/motd")));
+        let log = |unit: &str| policy.may_read_log(unit);
+        assert!(log("nginx") && log("nginx.service") && log("sshd") && !log("nginx.socket") && !log("cron"));
     }
 
     #[test]
@@ -474,6 +604,9 @@ mod tests {
             ("version: 1\nservices:\n- {name: a, verbs: [start], run: {start: []}}\n", "3:42", "empty"),
             ("version: 1\nservices:\n- {name: a, verbs: [start], run: {stop: [a]}}\n", "3:34", "add `start:"),
             ("version: 1\npaths:\n  read: [etc]\n", "3:10", "absolute"),
+            ("version: 1\ncontainers:\n- {name: ../x, verbs: [start]}\n", "3:10", "can have"),
+            ("version: 1\ncontainers:\n- {name: db, verbs: []}\n", "3:10", "no verb"),
+            ("version: 1\nlogs: ['']\n", "2:8", "no name"),
             ("version: 1\nread_only: [\n", "2:12", "expected"),
         ] {
             let sentence = parse(text).expect_err("refused").sentence();

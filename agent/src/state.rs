@@ -124,6 +124,12 @@ impl StateDir {
         self.root.join("assignment.json")
     }
 
+    /// Content that a `file.apply` replaced.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.root.join("files")
+    }
+
     fn connection_file(&self) -> PathBuf {
         self.root.join("connection.json")
     }

@@ -24,6 +24,7 @@ use crate::{
     http_keys::HttpKeys,
     metrics::Metrics,
     notify::Mailer,
+    output::Outputs,
     store::{
         Store,
         bulk::Bulk,
@@ -56,6 +57,8 @@ pub struct Shared {
     pub board: Board,
     /// What changed.
     pub events: Events,
+    /// What running actions write.
+    pub outputs: Outputs,
     /// What is counted.
     pub metrics: Metrics,
     /// The model, where one is configured.

@@ -92,6 +92,14 @@ impl Events {
         let _nobody = self.live.send(event);
     }
 
+    /// Tells whoever watches now, and nobody later: for what changes too often
+    /// to be remembered. A watcher resumes at what was remembered before.
+    pub fn mention(&self, noun: Noun, id: impl Into<String>, state: impl Into<String>) {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = Changed { position: ring.next.wrapping_sub(1), noun, id: id.into(), state: state.into() };
+        let _nobody = self.live.send(event);
+    }
+
     /// The id of an event on the wire: positions of another life of the
     /// coordinator mean nothing here.
     #[must_use]
@@ -136,6 +144,10 @@ mod tests {
         assert_eq!(missed(&events.id(3)), None, "an event that never was");
         assert_eq!(missed("other-1"), None, "another life");
         assert_eq!(missed("nonsense"), None);
+        let mut live = events.watch(None).live;
+        events.mention(Noun::Action, "a", "output");
+        let mentioned = live.try_recv().expect("told");
+        assert_eq!(missed(&events.id(mentioned.position)), Some(vec![]), "it is not remembered");
         for n in 0..REMEMBERED {
             events.publish(Noun::Finding, n.to_string(), "open");
         }

@@ -21,6 +21,7 @@ pub mod ingest;
 pub mod jobs;
 pub mod metrics;
 pub mod notify;
+pub mod output;
 pub mod remediation;
 pub mod roster;
 pub mod store;
@@ -99,6 +100,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         http_keys: http_keys::HttpKeys::open_or_create(&config.data_dir)?,
         board: Board::default(),
         events: events::Events::default(),
+        outputs: output::Outputs::default(),
         metrics: metrics::Metrics::default(),
         wake: Wake::default(),
         bulk,

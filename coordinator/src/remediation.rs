@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use farol_protocol::{ActionId, ActionKind, Effect, HostId, Plan, PlanHash, RiskClass, Timestamp, registry::Persona};
+use farol_protocol::{
+    ActionId, ActionKind, Effect, HostId, Plan, PlanHash, RiskClass, Timestamp, action::PreState, registry::Persona,
+};
 use serde_json::Value;
 
 use crate::{
@@ -58,7 +60,7 @@ impl Proposal<'_> {
             host_id: self.host.1.clone(),
             kind: self.kind,
             params: self.params,
-            pre_state: Value::Null,
+            pre_state: pre_state(&effect),
             risk_class: effect.default_class().max(self.at_least),
             requested_by: self.by.name().to_owned(),
             issued_at: now,
@@ -81,6 +83,18 @@ impl Proposal<'_> {
             timeout_ms: effect.timeout_ms(),
         };
         Ok((action, effect))
+    }
+}
+
+/// What whoever asked has seen of what the action changes, as far as its
+/// parameters say so: the host compares it again before it acts.
+fn pre_state(effect: &Effect) -> Value {
+    match effect {
+        Effect::FileApply(apply) => {
+            let seen = PreState::FileSha256(apply.expected_sha256.clone());
+            serde_json::to_value(seen).unwrap_or(Value::Null)
+        }
+        _ => Value::Null,
     }
 }
 
@@ -152,6 +166,7 @@ impl Shared {
                 host.name
             )));
         }
+        takes(&host, action.kind)?;
         self.store.propose(&action, None).await?;
         self.events.publish(Noun::Action, action.id.to_string(), State::Proposed.as_str());
         self.store.action(action.id).await
@@ -166,6 +181,7 @@ impl Shared {
         let host = self.store.host_by_key(row.host).await?;
         ready(&host)?;
         if row.state == State::Proposed {
+            takes(&host, row.kind)?;
             signed(&row, &host)?;
         }
         let note = decision(self, &row, &host.name, by, comment, true);
@@ -229,7 +245,22 @@ impl Shared {
 /// Why not.
 pub(crate) fn may_leave(row: &ActionRow, host: &HostRow) -> Result<()> {
     ready(host)?;
+    takes(host, row.kind)?;
     signed(row, host)
+}
+
+/// Whether the host's agent has said that it takes such an order. One of the
+/// older contract has one kind, whatever it says.
+fn takes(host: &HostRow, kind: ActionKind) -> Result<()> {
+    let known = host.capabilities.as_ref().filter(|_| host.protocol != Some(0));
+    if known.is_none_or(|known| known.iter().any(|method| method == kind.as_str())) {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "the agent of `{}` (version {}) does not take {kind}; update it there, or use another kind of action",
+        host.name,
+        host.agent_version.as_deref().unwrap_or("unknown")
+    )))
 }
 
 /// A peer that says nothing of a policy is trusted up to R2, and never with R3.

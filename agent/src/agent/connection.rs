@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use farol_protocol::{
     FromAgent, SessionId, Timestamp,
-    frame::{ActionResult, Hello, encode},
+    frame::{ActionOutput, ActionResult, Hello, encode},
     version::VersionRange,
 };
 use tokio::time::Instant;
@@ -27,7 +27,17 @@ const CERTIFICATE_WARNING_MS: i64 = 10 * 24 * 3600 * 1000;
 /// How often old journal entries are removed.
 const PRUNE_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Methods this agent takes.
-const CAPABILITIES: [&str; 4] = ["command.exec", "service.control", "action.cancel", "checks.assign"];
+const CAPABILITIES: [&str; 9] = [
+    "command.exec",
+    "service.control",
+    "container.control",
+    "file.diff",
+    "file.apply",
+    "file.rollback",
+    "logs.read",
+    "action.cancel",
+    "checks.assign",
+];
 
 impl Agent {
     pub(super) async fn on_link(&mut self, event: LinkEvent) {
@@ -222,6 +232,7 @@ impl Agent {
             if let Err(error) = self.journal.prune(Timestamp::now().plus_ms(self.offset_ms())).await {
                 tracing::warn!("{}", error.sentence());
             }
+            self.orders.forget_old().await;
             self.warn_of_certificate();
         }
         self.behind = true;
@@ -263,7 +274,16 @@ impl Agent {
         self.link.send(&frame);
     }
 
+    /// For whoever watches now: nothing keeps it.
+    pub(super) fn on_output(&mut self, chunk: ActionOutput) {
+        self.send(FromAgent::ActionOutput(chunk));
+    }
+
     pub(super) fn on_effect_ended(&mut self, ended: EffectEnded) {
+        // Nothing follows a result.
+        while let Ok(chunk) = self.output.try_recv() {
+            self.on_output(chunk);
+        }
         if ended.idle {
             self.orders.on_idle();
         }
@@ -279,6 +299,9 @@ pub(super) fn fitted(mut result: ActionResult, max_payload: u64) -> ActionResult
     while encode(&result).len() as u64 + 64 > max_payload && keep > 256 {
         keep /= 2;
         if let Some(outcome) = &mut result.outcome {
+            if let Some(file) = &mut outcome.file {
+                file.patch.take_if(|patch| patch.len() > keep);
+            }
             for text in [&mut outcome.stdout, &mut outcome.stderr] {
                 if text.len() > keep {
                     let end = text.floor_char_boundary(keep);

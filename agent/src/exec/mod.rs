@@ -1,20 +1,23 @@
 //! Runs one program: an argument vector without a shell, a clean environment,
 //! its own process group, bounded output, and an end that always comes.
 
+mod feed;
 mod group;
 mod output;
 mod spawn;
 
 use std::{future::Future, io, process::ExitStatus, time::Duration};
 
-use farol_protocol::action::Outcome;
+use farol_protocol::{action::Outcome, frame::OutputStream};
 use tokio::{
     process::Child,
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
 
+pub use feed::Feed;
 pub use group::Group;
+pub use output::Bounds;
 pub use spawn::{PATH, Program, resolve};
 
 /// How long a group has between SIGTERM and SIGKILL.
@@ -64,10 +67,13 @@ pub struct Ended {
 /// `record` the program already runs: a crash of the agent in that window
 /// leaves a process that the journal does not know. The window is one commit
 /// long; closing it would need a process that waits before its exec.
+///
+/// Who watches gets what it writes through `feed`.
 pub async fn run<F>(
     program: &Program,
     deadline: Instant,
     stop: &mut watch::Receiver<Option<Stop>>,
+    feed: Option<&Feed>,
     record: impl FnOnce(Option<Group>) -> F,
 ) -> Ended
 where
@@ -79,8 +85,9 @@ where
         Err(error) => return Ended { end: End::SpawnFailed(error), outcome: None, survivors: None },
     };
     let group = child.id().and_then(Group::of);
-    let stdout = output::capture(child.stdout.take());
-    let stderr = output::capture(child.stderr.take());
+    let chunks = |stream| feed.map(|feed| feed::Chunks::new(feed.clone(), stream));
+    let stdout = output::capture(child.stdout.take(), program.bounds, chunks(OutputStream::Stdout));
+    let stderr = output::capture(child.stderr.take(), program.bounds, chunks(OutputStream::Stderr));
 
     let end = if record(group.clone()).await {
         tokio::select! {
@@ -129,7 +136,8 @@ where
     }
 }
 
-async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
+/// Waits until somebody stops it.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) -> Stop {
     let why = stop.wait_for(Option::is_some).await.map(|why| *why);
     match why {
         Ok(why) => why.unwrap_or(Stop::Shutdown),
@@ -164,7 +172,7 @@ mod tests {
 
     async fn sh(script: &str, limit: Duration) -> Ended {
         let (_keep, mut stop) = watch::channel(None);
-        run(&program("sh", &["-c", script]), Instant::now() + limit, &mut stop, |_| async { true }).await
+        run(&program("sh", &["-c", script]), Instant::now() + limit, &mut stop, None, |_| async { true }).await
     }
 
     const LONG: Duration = Duration::from_secs(30);
@@ -237,7 +245,8 @@ mod tests {
         let (send, mut stop) = watch::channel(None);
         let program = program("sleep", &["300"]);
         let (spawned, when_spawned) = tokio::sync::oneshot::channel();
-        let running = run(&program, Instant::now() + LONG, &mut stop, |group| async { spawned.send(group).is_ok() });
+        let running =
+            run(&program, Instant::now() + LONG, &mut stop, None, |group| async { spawned.send(group).is_ok() });
         let (ended, group) = tokio::join!(running, async {
             let group = when_spawned.await.expect("spawned").expect("a group");
             send.send(Some(Stop::Cancel)).expect("it listens");
@@ -251,7 +260,7 @@ mod tests {
     async fn a_program_whose_group_cannot_be_recorded_is_killed_at_once() {
         let (_keep, mut stop) = watch::channel(None);
         let program = program("sleep", &["300"]);
-        let ended = run(&program, Instant::now() + LONG, &mut stop, |_| async { false }).await;
+        let ended = run(&program, Instant::now() + LONG, &mut stop, None, |_| async { false }).await;
         assert!(matches!(ended.end, End::Unrecorded));
         assert_eq!(ended.survivors, None);
     }
@@ -260,7 +269,7 @@ mod tests {
     async fn a_missing_program_is_a_failed_spawn() {
         let (_keep, mut stop) = watch::channel(None);
         let missing = program("no-such-program-here", &[]);
-        let ended = run(&missing, Instant::now() + LONG, &mut stop, |_| async { true }).await;
+        let ended = run(&missing, Instant::now() + LONG, &mut stop, None, |_| async { true }).await;
         assert!(matches!(ended.end, End::SpawnFailed(_)));
     }
 }

@@ -8,6 +8,8 @@ use std::{
 
 use tokio::process::{Child, Command};
 
+use super::output::Bounds;
+
 /// Where bare names are looked up, whatever the agent's own environment says.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -17,13 +19,26 @@ pub struct Program {
     command: String,
     args: Vec<String>,
     cwd: PathBuf,
+    pub(super) bounds: Bounds,
 }
 
 impl Program {
     /// `command` is an absolute path or a bare name; `cwd` is `/` when absent.
     #[must_use]
     pub fn new(command: impl Into<String>, args: Vec<String>, cwd: Option<&str>) -> Self {
-        Self { command: command.into(), args, cwd: cwd.unwrap_or("/").into() }
+        Self { command: command.into(), args, cwd: cwd.unwrap_or("/").into(), bounds: Bounds::default() }
+    }
+
+    /// The same, with other bounds on what is kept of its output.
+    #[must_use]
+    pub fn keeping(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
+    }
+
+    /// What runs: the file its command stands for.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        &self.command
     }
 
     pub(super) fn spawn(&self) -> io::Result<Child> {

@@ -1,6 +1,7 @@
 use std::fs;
 
-use serde_json::json;
+use farol_protocol::Plan;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::time::timeout;
 
@@ -26,6 +27,7 @@ struct Host {
     folder: tempfile::TempDir,
     orders: Orders,
     ended: mpsc::UnboundedReceiver<EffectEnded>,
+    output: mpsc::Receiver<ActionOutput>,
 }
 
 fn now() -> Timestamp {
@@ -43,11 +45,14 @@ impl Host {
         let state = StateDir::new(folder.path());
         let journal = Arc::new(Journal::open(&state.journal()).await.expect("opens"));
         let (sender, ended) = mpsc::unbounded_channel();
+        let (chunks, output) = mpsc::channel(64);
         let host_id = "vm112".parse().expect("valid");
-        let mut orders = Orders::new(host_id, folder.path().join("policy.yaml"), Arc::clone(&journal), sender);
+        let means = Means { files: state.files(), docker_socket: folder.path().join("docker.sock") };
+        let policy = folder.path().join("policy.yaml");
+        let mut orders = Orders::new(host_id, policy, means, Arc::clone(&journal), sender, chunks);
         orders.set_language(Language::En);
         orders.recover(journal.unfinished().await.expect("read"));
-        Self { folder, orders, ended }
+        Self { folder, orders, ended, output }
     }
 
     /// As after a crash: the journal stays, nothing else does.
@@ -218,7 +223,8 @@ async fn every_refusal_has_its_reason_and_is_remembered() {
         (Plan { risk_class: RiskClass::R3, ..exec("true", &[]) }, ReasonCode::SignatureRequired),
         (exec("reboot", &[]), ReasonCode::SignatureRequired),
         (Plan { risk_class: RiskClass::R1, ..exec("cat", &[]) }, ReasonCode::SignatureRequired),
-        (Plan { pre_state: json!({"service_active": true}), ..exec("true", &[]) }, ReasonCode::PreStateChanged),
+        (Plan { pre_state: json!({"active": true}), ..exec("true", &[]) }, ReasonCode::InvalidPlan),
+        (Plan { pre_state: json!({"service_active": true}), ..exec("true", &[]) }, ReasonCode::InvalidPlan),
     ];
     let mut host = Host::new().await;
     for (plan, reason) in cases {
@@ -380,4 +386,290 @@ async fn a_stop_of_the_agent_interrupts_the_effect_and_takes_no_other() {
     let result = host.ended().await;
     assert_eq!((result.state, result.reason), (FinalState::Interrupted, Some(ReasonCode::AgentRestarted)));
     assert_eq!(host.refused(&exec("true", &[])).await, ReasonCode::Busy);
+}
+
+mod kinds {
+    //! Every other kind of order, through the same door.
+
+    use farol_protocol::frame::OutputStream;
+
+    use super::*;
+    use crate::effect::docker::Docker;
+
+    impl Host {
+        async fn with_policy(policy: &str) -> Self {
+            let host = Self::new().await;
+            fs::write(host.folder.path().join("policy.yaml"), policy).expect("writable");
+            host
+        }
+
+        /// A file of this host, by a path without links.
+        fn path(&self, name: &str) -> String {
+            let folder = fs::canonicalize(self.folder.path()).expect("there");
+            folder.join(name).to_str().expect("UTF-8").to_owned()
+        }
+
+        fn allow_paths(&self) {
+            let root = self.path("");
+            let root = root.trim_end_matches('/');
+            let policy = format!("version: 1\nmax_unsigned_class: R2\npaths: {{read: [{root}], write: [{root}]}}\n");
+            fs::write(self.folder.path().join("policy.yaml"), policy).expect("writable");
+        }
+    }
+
+    fn apply(path: &str, expected: Option<&str>, content: &str) -> Plan {
+        let expected = expected.map(|content| PlanHash::of(content).to_string());
+        plan(ActionKind::FileApply, json!({"path": path, "content": content, "expected_sha256": expected}))
+    }
+
+    fn rollback(of: &Plan) -> Plan {
+        plan(ActionKind::FileRollback, json!({"action_id": of.action_id}))
+    }
+
+    fn container(name: &str, verb: &str) -> Plan {
+        plan(ActionKind::ContainerControl, json!({"container": name, "verb": verb, "timeout": 20_000}))
+    }
+
+    fn detail(result: &ActionResult) -> &str {
+        result.detail.as_deref().unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_file_is_changed_and_put_back_over_a_restart_of_the_agent() {
+        let mut host = Host::new().await;
+        host.allow_paths();
+        let path = host.path("motd");
+        fs::write(&path, "old\n").expect("writable");
+        let change = apply(&path, Some("old\n"), "new\n");
+        let result = host.run(&change).await;
+        assert_eq!(result.state, FinalState::Done, "{}", detail(&result));
+        let file = result.outcome.and_then(|outcome| outcome.file).expect("a file");
+        assert!(file.applied && file.path == path);
+        assert_eq!(fs::read_to_string(&path).expect("there"), "new\n");
+
+        let mut host = host.restart().await;
+        assert_eq!(host.run(&rollback(&change)).await.state, FinalState::Done);
+        assert_eq!(fs::read_to_string(&path).expect("there"), "old\n");
+    }
+
+    #[tokio::test]
+    async fn paths_that_the_policy_does_not_cover_are_refused_before_anything_begins() {
+        let mut host = Host::new().await;
+        host.allow_paths();
+        for plan in [
+            apply("/etc/farol-no-such-file", None, "x"),
+            plan(ActionKind::FileDiff, json!({"path": "/etc/passwd", "want": ""})),
+            plan(ActionKind::LogsRead, json!({"source": {"path": "/etc/passwd"}})),
+            plan(ActionKind::LogsRead, json!({"source": {"unit": "sshd"}})),
+            container("db", "restart"),
+        ] {
+            assert_eq!(host.refused(&plan).await, ReasonCode::NotAllowed, "{:?}", plan.params);
+        }
+        let nothing = rollback(&exec("true", &[]));
+        assert_eq!(host.refused(&nothing).await, ReasonCode::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn a_rollback_needs_the_path_still_in_the_policy() {
+        let mut host = Host::new().await;
+        host.allow_paths();
+        let change = apply(&host.path("motd"), None, "new\n");
+        assert_eq!(host.run(&change).await.state, FinalState::Done);
+        fs::write(host.folder.path().join("policy.yaml"), "version: 1\nmax_unsigned_class: R2\n").expect("writable");
+        assert_eq!(host.refused(&rollback(&change)).await, ReasonCode::NotAllowed);
+    }
+
+    #[tokio::test]
+    async fn a_file_order_after_a_crash_is_interrupted_and_what_it_left_is_removed() {
+        let host = Host::new().await;
+        host.allow_paths();
+        let path = host.path("motd");
+        let change = apply(&path, None, "new\n");
+        let intent = Intent {
+            action_id: change.action_id,
+            plan_hash: PlanHash::of(&change.to_text().expect("JSON")),
+            kind: change.kind.to_string(),
+            expires_at: change.expires_at,
+        };
+        host.orders.journal.begin(&intent).await.expect("written");
+        let kept = Kept::new(&host.orders.means.files);
+        let record = crate::effect::Record {
+            path: path.clone(),
+            before_sha256: None,
+            after_sha256: Some(PlanHash::of("new\n").to_string()),
+            rollback: false,
+        };
+        kept.keep(change.action_id, &record, None).expect("kept");
+        let temp = host.path(&format!(".farol-{}", change.action_id));
+        fs::write(&temp, "ne").expect("writable");
+
+        let mut host = host.restart().await;
+        let result = host.ended().await;
+        assert_eq!((result.state, result.reason), (FinalState::Interrupted, Some(ReasonCode::AgentRestarted)));
+        assert!(!fs::exists(&temp).expect("known") && !fs::exists(&path).expect("known"));
+        // And had it got its name, it could be undone.
+        fs::write(&path, "new\n").expect("writable");
+        assert_eq!(host.run(&rollback(&change)).await.state, FinalState::Done);
+        assert!(!fs::exists(&path).expect("known"));
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_goes_with_its_journal_entry() {
+        let mut host = Host::new().await;
+        host.allow_paths();
+        let change = apply(&host.path("motd"), None, "new\n");
+        host.run(&change).await;
+        let kept = Kept::new(&host.orders.means.files);
+        host.orders.forget_old().await;
+        assert_eq!(kept.actions(), [change.action_id]);
+        host.orders.journal.prune(now().plus(Duration::from_secs(9 * 24 * 3600))).await.expect("pruned");
+        host.orders.forget_old().await;
+        assert!(kept.actions().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_approver_s_view_of_a_file_is_compared_too() {
+        let mut host = Host::new().await;
+        host.allow_paths();
+        let path = host.path("motd");
+        let seen =
+            Plan { pre_state: json!({"file_sha256": PlanHash::of("x").as_str()}), ..apply(&path, None, "new\n") };
+        let result = host.run(&seen).await;
+        assert_eq!((result.state, result.reason), (FinalState::Refused, Some(ReasonCode::PreStateChanged)));
+        let seen = Plan { pre_state: json!({"file_sha256": null}), ..apply(&path, None, "new\n") };
+        assert_eq!(host.run(&seen).await.state, FinalState::Done);
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_not_as_the_approver_saw_it_is_left_alone() {
+        let mut host = Host::new().await;
+        let seen = |active: bool, plan: Plan| Plan { pre_state: json!({"service_active": active}), ..plan };
+        let result = host.run(&seen(false, control("fine", "restart"))).await;
+        assert_eq!((result.state, result.reason), (FinalState::Refused, Some(ReasonCode::PreStateChanged)));
+        assert_eq!(host.run(&seen(true, control("fine", "restart"))).await.state, FinalState::Done);
+    }
+
+    #[tokio::test]
+    async fn without_a_bus_systemctl_is_asked() {
+        let policy = "version: 1\nservices: [{name: farol-no-such-unit, verbs: [restart], class: R1}]\n";
+        let mut host = Host::with_policy(policy).await;
+        let plan = Plan { risk_class: RiskClass::R1, ..control("farol-no-such-unit", "restart") };
+        let result = host.run(&plan).await;
+        // By whichever way: the unit is not there, and nobody says it was restarted.
+        assert_eq!(result.state, FinalState::Failed);
+        if crate::effect::Bus::connect().await.is_none() && crate::exec::resolve("systemctl").is_some() {
+            let outcome = result.outcome.expect("systemctl ran");
+            assert!(outcome.exit_code.is_some_and(|code| code != 0) && !outcome.stderr.is_empty(), "{outcome:?}");
+        }
+    }
+
+    const CONTAINERS: &str = "version: 1\nmax_unsigned_class: R2\ncontainers:\n\
+        - {name: db, verbs: [start, stop, restart], class: R1}\n- {name: slow, verbs: [restart], class: R1}\n\
+        - {name: broken, verbs: [restart], class: R1}\n- {name: gone, verbs: [start], class: R1}\n";
+
+    #[tokio::test]
+    async fn a_container_is_controlled_through_the_engine_and_judged_by_its_state() {
+        let mut host = Host::with_policy(CONTAINERS).await;
+        let docker = Docker::start(host.folder.path(), &[("db", true), ("broken", true)]);
+        let stopped = host.run(&container("db", "stop")).await;
+        assert_eq!(stopped.state, FinalState::Done, "{}", detail(&stopped));
+        assert_eq!(stopped.outcome.expect("it ran").stdout, "exited\n");
+        assert!(!docker.runs("db"));
+        assert_eq!(host.run(&container("db", "stop")).await.state, FinalState::Done, "it is so already");
+        assert_eq!(host.run(&container("db", "start")).await.state, FinalState::Done);
+        assert!(docker.runs("db"));
+
+        let broken = host.run(&container("broken", "restart")).await;
+        assert_eq!(broken.state, FinalState::Failed);
+        assert!(detail(&broken).contains("driver failed"), "{}", detail(&broken));
+        let gone = host.run(&container("gone", "start")).await;
+        assert!(gone.state == FinalState::Failed && detail(&gone).contains("knows no container `gone`"));
+    }
+
+    #[tokio::test]
+    async fn a_container_that_is_not_as_the_approver_saw_it_is_left_alone() {
+        let mut host = Host::with_policy(CONTAINERS).await;
+        let docker = Docker::start(host.folder.path(), &[("db", true)]);
+        let seen = Plan { pre_state: json!({"container_running": false}), ..container("db", "start") };
+        let result = host.run(&seen).await;
+        assert_eq!((result.state, result.reason), (FinalState::Refused, Some(ReasonCode::PreStateChanged)));
+        assert!(docker.changes().is_empty());
+    }
+
+    #[tokio::test]
+    async fn without_an_engine_the_order_is_refused_with_what_to_do() {
+        let mut host = Host::with_policy(CONTAINERS).await;
+        let result = host.run(&container("db", "restart")).await;
+        assert_eq!((result.state, result.reason), (FinalState::Refused, Some(ReasonCode::Unavailable)));
+        assert!(detail(&result).contains("docker_socket"), "{}", detail(&result));
+        // A socket that nobody listens on.
+        drop(std::os::unix::net::UnixListener::bind(host.folder.path().join("docker.sock")).expect("bound"));
+        let result = host.run(&container("db", "restart")).await;
+        assert_eq!(result.reason, Some(ReasonCode::Unavailable), "{}", detail(&result));
+    }
+
+    #[tokio::test]
+    async fn a_cancel_and_a_time_limit_reach_an_engine_that_does_not_answer() {
+        let mut host = Host::with_policy(CONTAINERS).await;
+        let docker = Docker::start(host.folder.path(), &[("slow", true)]);
+        let plan = container("slow", "restart");
+        assert!(matches!(host.take(&plan).await, FromAgent::ActionAccepted(_)));
+        timeout(Duration::from_secs(20), async {
+            while docker.changes().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("asked");
+        host.orders.cancel(plan.action_id).await;
+        let result = host.ended().await;
+        assert_eq!(result.state, FinalState::Cancelled);
+        assert!(detail(&result).contains("may still"), "{}", detail(&result));
+
+        let mut short = container("slow", "restart");
+        short.params["timeout"] = json!(200);
+        assert_eq!(host.run(&short).await.state, FinalState::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_log_is_read_from_its_file_and_a_missing_one_is_a_failure() {
+        let mut host = Host::new().await;
+        host.allow_paths();
+        let path = host.path("app.log");
+        fs::write(&path, "2026-01-01T00:00:00Z one\n2026-01-02T00:00:00Z two\n\ttrace\n").expect("writable");
+        let read = |params: Value| Plan { risk_class: RiskClass::R0, ..plan(ActionKind::LogsRead, params) };
+        let result = host.run(&read(json!({"source": {"path": path}, "since": "2026-01-01T12:00:00Z"}))).await;
+        assert_eq!(result.state, FinalState::Done, "{}", detail(&result));
+        assert_eq!(result.outcome.expect("read").stdout, "2026-01-02T00:00:00Z two\n\ttrace\n");
+        let last = host.run(&read(json!({"source": {"path": path}, "lines": 1}))).await;
+        assert_eq!(last.outcome.expect("read").stdout, "\ttrace\n");
+        let missing = host.run(&read(json!({"source": {"path": host.path("none.log")}}))).await;
+        assert_eq!(missing.state, FinalState::Failed);
+    }
+
+    #[tokio::test]
+    async fn what_a_program_writes_is_told_while_it_runs() {
+        let mut host =
+            Host::with_policy("version: 1\nmax_unsigned_class: R2\ncommands: [{command: sh, args: ['**']}]\n").await;
+        let plan = exec("sh", &["-c", "echo begun; sleep 300"]);
+        assert!(matches!(host.take(&plan).await, FromAgent::ActionAccepted(_)));
+        let chunk = timeout(Duration::from_secs(20), host.output.recv()).await.expect("in time").expect("open");
+        assert_eq!((chunk.action_id, chunk.n, chunk.stream), (plan.action_id, 1, OutputStream::Stdout));
+        assert_eq!(chunk.text, "begun\n");
+        host.orders.cancel(plan.action_id).await;
+        let result = host.ended().await;
+        assert_eq!(
+            (result.state, result.outcome.expect("it ran").stdout),
+            (FinalState::Cancelled, "begun\n".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_reading_the_output_does_not_hold_the_program() {
+        let mut host =
+            Host::with_policy("version: 1\nmax_unsigned_class: R2\ncommands: [{command: sh, args: ['**']}]\n").await;
+        host.output.close();
+        let result = host.run(&exec("sh", &["-c", "head -c 3000000 /dev/zero | tr '\\0' x"])).await;
+        assert_eq!(result.state, FinalState::Done);
+    }
 }

@@ -4,8 +4,10 @@
 //!
 //! The coordinator uses this module too, for the checks it runs itself.
 
+mod container;
 mod disk;
 mod http;
+mod journal;
 mod load;
 mod memory;
 pub mod metrics;
@@ -13,6 +15,7 @@ mod process;
 mod sqlite;
 mod tcp;
 mod text;
+mod unit;
 
 use std::{
     path::PathBuf,
@@ -27,7 +30,10 @@ use farol_protocol::{
 use tokio::{task::spawn_blocking, time::timeout};
 
 use self::text::Text;
-use crate::text::{cut, number};
+use crate::{
+    config::DEFAULT_DOCKER_SOCKET,
+    text::{cut, number},
+};
 
 /// Longest text of a report, in characters.
 const MAX_TEXT: usize = 400;
@@ -48,14 +54,22 @@ pub enum PathAccess {
 /// Runs checks. Cheap to keep; the HTTP client is built on first use.
 pub struct Prober {
     settings: RwLock<(Language, PathAccess)>,
+    docker_socket: PathBuf,
     http: OnceLock<Result<reqwest::Client, String>>,
 }
 
 impl Prober {
     /// Runs nothing yet.
     #[must_use]
-    pub const fn new(language: Language, access: PathAccess) -> Self {
-        Self { settings: RwLock::new((language, access)), http: OnceLock::new() }
+    pub fn new(language: Language, access: PathAccess) -> Self {
+        let docker_socket = DEFAULT_DOCKER_SOCKET.into();
+        Self { settings: RwLock::new((language, access)), docker_socket, http: OnceLock::new() }
+    }
+
+    /// The same, with the container engine's socket elsewhere.
+    #[must_use]
+    pub fn with_docker_socket(self, docker_socket: impl Into<PathBuf>) -> Self {
+        Self { docker_socket: docker_socket.into(), ..self }
     }
 
     /// Changes the language of later reports.
@@ -85,9 +99,9 @@ impl Prober {
                 Probe::Load(limits) => load::run(probing, limits).await,
                 Probe::Process(probe) => process::run(probing, probe).await,
                 Probe::Sqlite(probe) => sqlite::run(probing, &access, probe).await,
-                Probe::Unit(_) | Probe::Container(_) | Probe::Journal(_) => {
-                    probing.not_configured(Text::BadLimits, &[("why", "not implemented")])
-                }
+                Probe::Unit(probe) => unit::run(probing, probe).await,
+                Probe::Container(probe) => container::run(probing, &self.docker_socket, probe).await,
+                Probe::Journal(probe) => journal::run(probing, probe, now).await,
             },
         };
         Report {
@@ -108,10 +122,10 @@ const fn limits(probe: &Probe) -> Option<&Limits> {
         | Probe::Tcp(tcp::TcpProbe { limits, .. })
         | Probe::Disk(disk::DiskProbe { limits, .. })
         | Probe::Sqlite(sqlite::SqliteProbe { limits, .. })
+        | Probe::Unit(unit::UnitProbe { limits, .. })
+        | Probe::Journal(journal::JournalProbe { limits, .. })
         | Probe::Memory(limits)
         | Probe::Load(limits) => Some(limits),
-        Probe::Unit(farol_protocol::report::UnitProbe { limits, .. })
-        | Probe::Journal(farol_protocol::report::JournalProbe { limits, .. }) => Some(limits),
         Probe::Process(_) | Probe::Container(_) => None,
     }
 }

@@ -329,3 +329,46 @@ async fn a_heavy_query_is_stopped_at_its_limit() {
     assert_eq!(report.text, "the check did not finish within 1 s");
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn a_container_is_looked_at_through_the_engine_and_no_engine_is_not_unhealthy() {
+    use crate::effect::docker::Docker;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let _docker = Docker::start(folder.path(), &[("db", true), ("web", false)]);
+    let look = async |folder: &Path, name: &str| {
+        let probe = Probe::Container(farol_protocol::report::ContainerProbe { name: name.to_owned(), restarts: None });
+        let spec = CheckSpec { id: "c".parse().expect("valid"), every_ms: 60_000, timeout_ms: 5_000, probe };
+        let prober = Prober::new(Language::En, PathAccess::NoPolicy).with_docker_socket(folder.join("docker.sock"));
+        prober.run(&spec, Timestamp::from_ms(7)).await
+    };
+    let report = look(folder.path(), "db").await;
+    assert_eq!((report.status, report.value), (Status::Ok, Some(2.0)), "{}", report.text);
+    for name in ["web", "gone"] {
+        let report = look(folder.path(), name).await;
+        assert_eq!((report.status, report.cause), (Status::Critical, None), "{}", report.text);
+    }
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    for (folder, name) in [(elsewhere.path(), "db"), (folder.path(), "../../images")] {
+        let report = look(folder, name).await;
+        assert_eq!(
+            (report.status, report.cause),
+            (Status::Unknown, Some(UnknownCause::NotConfigured)),
+            "{}",
+            report.text
+        );
+    }
+}
+
+#[tokio::test]
+async fn units_and_the_journal_of_a_host_without_systemd_are_not_configured() {
+    let unit =
+        Probe::Unit(farol_protocol::report::UnitProbe { name: "farol-none".to_owned(), limits: Limits::default() });
+    let report = run(unit).await;
+    if Path::new("/run/systemd/system").exists() {
+        assert_eq!(report.status, Status::Critical, "{}", report.text);
+    } else {
+        let unknown = (Status::Unknown, Some(UnknownCause::NotConfigured));
+        assert_eq!((report.status, report.cause), unknown, "{}", report.text);
+    }
+}

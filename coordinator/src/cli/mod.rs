@@ -1,5 +1,6 @@
 //! The command line: administration on the data folder, and clients of the API.
 
+mod actions;
 mod admin;
 mod client;
 mod decide;
@@ -11,7 +12,7 @@ mod show;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use farol_protocol::{ActionId, HostId};
+use farol_protocol::{ActionId, ActionKind, HostId};
 
 use crate::{action::State, config::Flags, error::Result, roster::Role};
 
@@ -71,8 +72,12 @@ pub enum Once {
         #[command(flatten)]
         to: Connection,
     },
-    /// List actions
+    /// List actions, look at one, ask for one
+    #[command(args_conflicts_with_subcommands = true)]
     Actions {
+        /// What else to do with actions.
+        #[command(subcommand)]
+        command: Option<ActionsCommand>,
         /// Only those in this state, such as proposed
         #[arg(long, value_name = "STATE")]
         state: Option<State>,
@@ -197,6 +202,40 @@ pub enum KeyCommand {
     },
 }
 
+/// Commands on actions.
+#[derive(Debug, Subcommand)]
+pub enum ActionsCommand {
+    /// Show an action, its outcome, and what it writes while it runs
+    Show {
+        /// The action
+        #[arg(value_name = "ACTION")]
+        id: ActionId,
+        /// Stay until it ends and print what it writes as it comes
+        #[arg(long)]
+        follow: bool,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Ask for an action; it waits for a person's decision
+    Propose {
+        /// Id or name of the host
+        host: String,
+        /// command.exec, service.control, container.control, file.diff, file.apply, file.rollback or logs.read
+        #[arg(value_parser = action_kind)]
+        kind: ActionKind,
+        /// Parameters as JSON, `@FILE` to read them from a file, `-` from standard input
+        #[arg(value_name = "PARAMS")]
+        params: String,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+}
+
 /// Commands on tokens.
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
@@ -270,7 +309,13 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Hosts { show: None, to } => lists::hosts(&to).await,
         Once::Findings { all, to } => lists::findings(&to, all).await,
         Once::Inbox { role, to } => lists::inbox(&to, role).await,
-        Once::Actions { state, to } => lists::actions(&to, state).await,
+        Once::Actions { command: None, state, to } => lists::actions(&to, state).await,
+        Once::Actions { command: Some(ActionsCommand::Show { id, follow, to }), .. } => {
+            actions::show(&to, id, follow).await
+        }
+        Once::Actions { command: Some(ActionsCommand::Propose { host, kind, params, reason, to }), .. } => {
+            actions::propose(&to, &host, kind, &params, &reason).await
+        }
         Once::Approve { id, comment, yes, to } => decide::approve(&to, id, &comment, yes).await,
         Once::Reject { id, comment, to } => decide::reject(&to, id, &comment).await,
         Once::Run { scenario, to } => decide::run(&to, &scenario).await,
@@ -288,6 +333,11 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn lifetime(text: &str) -> Result<Lifetime, String> {
     if text == "never" { Ok(Lifetime::Forever) } else { duration(text).map(Lifetime::For) }
+}
+
+fn action_kind(text: &str) -> Result<ActionKind, String> {
+    let names = || ActionKind::ALL.map(ActionKind::as_str).join(", ");
+    ActionKind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| format!("use one of {}", names()))
 }
 
 /// The record shows who did what: a token must not pass for a persona, the
@@ -336,6 +386,8 @@ mod tests {
             "farol findings --all --url http://127.0.0.1:1",
             "farol inbox --role devops",
             "farol actions --state timed_out",
+            "farol actions show 0190f5d2-7b7c-7000-8000-000000000000 --follow --url http://127.0.0.1:1",
+            "farol actions propose vm112 logs.read {} --reason look --json",
             "farol approve 0190f5d2-7b7c-7000-8000-000000000000 --yes",
             "farol reject 0190f5d2-7b7c-7000-8000-000000000000 --comment no",
             "farol run proxmox.cluster",
@@ -360,6 +412,9 @@ mod tests {
             "farol token create --name cli --role seo",
             "farol token create --name a/b --role seo",
             "farol actions --state asleep",
+            "farol actions show a-118",
+            "farol actions propose vm112 files.burn {} --reason x",
+            "farol actions propose vm112 logs.read {}",
             "farol approve a-118",
             "farol reject 0190f5d2-7b7c-7000-8000-000000000000",
             "farol sail",

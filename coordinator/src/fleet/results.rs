@@ -5,7 +5,7 @@ use std::sync::Arc;
 use farol_protocol::{
     ActionId, RiskClass, Timestamp, ToAgent,
     action::{FinalState, Outcome, ReasonCode},
-    frame::{self, ActionAccepted, ActionRef, ActionResult, ErrorFrame, Hello},
+    frame::{self, ActionAccepted, ActionOutput, ActionRef, ActionResult, ErrorFrame, Hello},
     registry::Persona,
 };
 
@@ -252,7 +252,23 @@ pub(super) fn ended(
     remediation::note(row.id, "ended", Persona::A7.as_str(), false, "outcome", message)
 }
 
+/// Part of what an action writes, for whoever watches it now. Only of the
+/// order that this connection has.
+pub(super) fn output(connection: &Connection, chunk: ActionOutput) {
+    let (app, id) = (&connection.app, chunk.action_id);
+    if !app.fleet.has_order(connection.host.key, id) {
+        tracing::debug!(action_id = %id, "output of an action that is not under way here is dropped");
+        return;
+    }
+    if app.outputs.put(chunk, Timestamp::now()) {
+        app.events.mention(Noun::Action, id.to_string(), "output");
+    }
+}
+
 pub(super) fn announce(app: &Shared, row: &ActionRow) {
+    if row.state.is_final() {
+        app.outputs.forget(row.id);
+    }
     app.events.publish(Noun::Action, row.id.to_string(), row.state.as_str());
 }
 

@@ -470,8 +470,12 @@ impl Connection {
                 None
             }
             FromAgent::ActionResult(result) => Box::pin(results::finished(self, *result)).await,
-            // Nothing takes these yet.
-            FromAgent::ActionOutput(_) | FromAgent::CertificateInstalled(_) => None,
+            FromAgent::ActionOutput(chunk) => {
+                results::output(self, chunk);
+                None
+            }
+            // Nothing takes this yet.
+            FromAgent::CertificateInstalled(_) => None,
             FromAgent::Heartbeat(heartbeat) => {
                 self.set_skew(heartbeat.timestamp, Timestamp::now());
                 None

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     action,
     app::{App, Shared},
+    output::Chunk,
     remediation,
     store::{
         actions::{ActionRow, ApprovalRow, Decided, TransitionRow},
@@ -34,7 +35,7 @@ pub(super) struct ActionView {
     action_id: ActionId,
     /// Where it runs.
     host: String,
-    /// `command.exec` or `service.control`.
+    /// `command.exec`, `service.control`, `container.control`, `file.diff`, `file.apply`, `file.rollback` or `logs.read`.
     #[schema(value_type = String)]
     kind: ActionKind,
     /// Where it is.
@@ -75,6 +76,8 @@ pub(super) struct ActionDetail {
     action: ActionView,
     /// What it left; null until it ends.
     outcome: Option<OutcomeView>,
+    /// The end of what it has written so far, while it runs; null otherwise.
+    output: Option<Vec<Chunk>>,
     /// Each state it entered, oldest first.
     transitions: Vec<TransitionRow>,
     /// Decisions on it, oldest first.
@@ -94,6 +97,23 @@ pub(super) struct OutcomeView {
     truncated: bool,
     /// How long it ran, in ms.
     duration_ms: u64,
+    /// What was seen of a file, or done to it.
+    file: Option<FileView>,
+}
+
+/// What a `file.…` action saw and left.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FileView {
+    /// The file.
+    path: String,
+    /// SHA-256 of the content before; null: there was no such file.
+    before_sha256: Option<String>,
+    /// SHA-256 of the content afterwards, or of the wanted content after a `file.diff`; null: no such file.
+    after_sha256: Option<String>,
+    /// Unified diff from before to after; null when it is too long or the content is not text.
+    patch: Option<String>,
+    /// Whether the file was changed.
+    applied: bool,
 }
 
 /// An action to ask for.
@@ -102,10 +122,17 @@ pub(super) struct OutcomeView {
 pub(super) struct NewAction {
     /// Id or name.
     host: String,
-    /// `command.exec` or `service.control`.
+    /// `command.exec`, `service.control`, `container.control`, `file.diff`, `file.apply`, `file.rollback` or `logs.read`.
     #[schema(value_type = String, example = "command.exec")]
     kind: ActionKind,
-    /// Of the kind: `{"command", "args", "cwd", "timeout"}` with the timeout in ms, or `{"service", "verb", "timeout"}`.
+    /// Of the kind, each with an optional `timeout` in ms:
+    /// `command.exec` `{"command", "args", "cwd"}`;
+    /// `service.control` `{"service", "verb"}`;
+    /// `container.control` `{"container", "verb"}`;
+    /// `file.diff` `{"path", "want"}`;
+    /// `file.apply` `{"path", "patch" or "content", "expected_sha256", "mode"}`;
+    /// `file.rollback` `{"action_id"}`;
+    /// `logs.read` `{"source": {"unit"} or {"path"}, "since", "until", "lines"}`.
     #[schema(value_type = Object, example = json!({"command": "uptime", "args": [], "timeout": 10_000}))]
     params: Value,
     /// Why, at most 1,000 characters.
@@ -178,9 +205,11 @@ pub(super) async fn propose(
 pub(super) async fn one(State(app): State<App>, Segment(id): Segment<ActionId>) -> Answer<ActionDetail> {
     let row = app.store.action(id).await?;
     let outcome = row.outcome.clone().map(OutcomeView::from);
+    let output = if row.state.is_final() { None } else { app.outputs.of(id) };
     Ok(Json(ActionDetail {
         action: named(&app, row).await?,
         outcome,
+        output,
         transitions: app.store.transitions(id).await?,
         approvals: app.store.approvals(id).await?,
     }))
@@ -273,6 +302,13 @@ impl From<Outcome> for OutcomeView {
             stderr: outcome.stderr,
             truncated: outcome.truncated,
             duration_ms: outcome.duration_ms,
+            file: outcome.file.map(|file| FileView {
+                path: file.path,
+                before_sha256: file.before_sha256,
+                after_sha256: file.after_sha256,
+                patch: file.patch,
+                applied: file.applied,
+            }),
         }
     }
 }

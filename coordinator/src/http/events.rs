@@ -32,7 +32,9 @@ pub(super) struct EventsQuery {
 /// Changes, live
 ///
 /// A stream of events: the name is the noun that changed, the data says which and what it is now. After `resync`, which
-/// comes when the id in `Last-Event-ID` is not known or the reader was too slow, everything is to be read again.
+/// comes when the id in `Last-Event-ID` is not known or the reader was too slow, everything is to be read again. The
+/// state `output` of an action says that it wrote something and runs on; it is told to those who listen then, and not
+/// again.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", operation_id = "events",
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "Id of the last event that was seen")),
     responses((status = 200, body = Changed, content_type = "text/event-stream")))]

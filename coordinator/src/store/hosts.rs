@@ -63,6 +63,8 @@ pub struct HostRow {
     pub agent_version: Option<String>,
     /// Highest class without a signature, as the host's policy says.
     pub max_unsigned_class: Option<RiskClass>,
+    /// Methods that its agent takes; none before its first hello.
+    pub capabilities: Option<Vec<String>>,
     /// Protocol version; 0 for a peer without one.
     pub protocol: Option<i64>,
     /// Whether the host allows any effect.
@@ -89,6 +91,7 @@ struct Raw {
     cert_not_after_ms: Option<i64>,
     protocol: Option<i64>,
     agent_version: Option<String>,
+    capabilities: Option<String>,
     max_unsigned_class: Option<String>,
     effects_allowed: Option<i64>,
     last_seen_ms: Option<i64>,
@@ -98,7 +101,7 @@ struct Raw {
 }
 
 const COLUMNS: &str = "id, host_key, name, site, state, cert_not_after_ms, protocol, agent_version, \
-     max_unsigned_class, effects_allowed, last_seen_ms, created_ms, enrolled_ms, revoked_ms";
+     capabilities, max_unsigned_class, effects_allowed, last_seen_ms, created_ms, enrolled_ms, revoked_ms";
 
 impl TryFrom<Raw> for HostRow {
     type Error = Error;
@@ -112,6 +115,7 @@ impl TryFrom<Raw> for HostRow {
             name: raw.name,
             site: raw.site,
             agent_version: raw.agent_version,
+            capabilities: raw.capabilities.map(|list| list.split(',').map(str::to_owned).collect()),
             protocol: raw.protocol,
             effects_allowed: raw.effects_allowed.map(|allowed| allowed != 0),
             cert_not_after: raw.cert_not_after_ms.map(Timestamp::from_ms),

@@ -9,6 +9,7 @@ mod frames;
 mod ingest;
 mod line;
 mod northbound;
+mod orders;
 mod partition;
 mod shell_agent;
 mod signed_http;

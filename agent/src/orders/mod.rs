@@ -1,23 +1,27 @@
 //! From an order to an effect, or to a refusal that says why.
 
+mod judge;
+mod step;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use farol_protocol::{
-    ActionId, ActionKind, Effect, FromAgent, HostId, Language, Plan, PlanHash, RiskClass, Timestamp,
+    ActionId, ActionKind, FromAgent, HostId, Language, PlanHash, RiskClass, Timestamp,
     action::{FinalState, ReasonCode},
-    effect::{CommandExec, ServiceControl, ServiceVerb},
-    frame::{ActionAccepted, ActionResult, Order},
+    frame::{ActionAccepted, ActionOutput, ActionResult, Order},
 };
-use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep},
 };
 
+use self::{judge::Refusal, step::Step};
+pub use crate::effect::Means;
 use crate::{
-    exec::{self, End, Ended, GRACE, Group, Program, Stop},
+    effect::{self, Course, Kept, Remains},
+    exec::{Feed, GRACE, Group, Stop},
     journal::{Ending, Intent, Journal, Known, MAX_PLAN_LIFE, Unfinished},
-    policy::{Policy, Verdict},
+    policy::Policy,
     text::Detail,
 };
 
@@ -32,7 +36,9 @@ pub struct Orders {
     journal: Arc<Journal>,
     running: Option<Running>,
     stopping: bool,
+    means: Means,
     ended: mpsc::UnboundedSender<EffectEnded>,
+    output: mpsc::Sender<ActionOutput>,
 }
 
 struct Running {
@@ -60,15 +66,19 @@ pub struct Readiness {
 }
 
 impl Orders {
-    /// Nothing runs yet. What ends is told through `ended`.
+    /// Nothing runs yet. What ends is told through `ended`, what programs
+    /// write meanwhile through `output`, as far as that has room.
     #[must_use]
     pub const fn new(
         host_id: HostId,
         policy: PathBuf,
+        means: Means,
         journal: Arc<Journal>,
         ended: mpsc::UnboundedSender<EffectEnded>,
+        output: mpsc::Sender<ActionOutput>,
     ) -> Self {
-        Self { host_id, policy, language: Language::PtBr, journal, running: None, stopping: false, ended }
+        let language = Language::PtBr;
+        Self { host_id, policy, language, journal, running: None, stopping: false, means, ended, output }
     }
 
     /// Language of the details.
@@ -97,6 +107,7 @@ impl Orders {
         let (stop, _) = watch::channel(None);
         self.running = Some(Running { action_id: None, stop });
         let (journal, ended, language) = (Arc::clone(&self.journal), self.ended.clone(), self.language);
+        let files = self.means.files.clone();
         tokio::spawn(async move {
             let mut results = Vec::with_capacity(unfinished.len());
             for entry in unfinished {
@@ -109,6 +120,7 @@ impl Orders {
                     );
                     outlast(entry.action_id, group).await;
                 }
+                effect::clean_up(&files, entry.action_id);
                 let detail = Detail::AgentRestarted.say(language, &[]);
                 tracing::warn!(action_id = %entry.action_id, "an action was interrupted by the end of the agent");
                 let ending = Ending::because(FinalState::Interrupted, ReasonCode::AgentRestarted, detail);
@@ -195,25 +207,6 @@ impl Orders {
         }
     }
 
-    /// The plan, if it is a plan for this action on this host.
-    fn target(&self, method: ActionKind, order: &Order) -> Result<(Plan, Effect), Refusal> {
-        let (plan, effect) = Plan::parse(&order.plan).map_err(|error| {
-            Refusal::new(ReasonCode::InvalidPlan, self.say(Detail::BadPlan, &[("error", &error.to_string())]))
-        })?;
-        let wrong = |detail, values: &[(&str, &str)]| Refusal::new(ReasonCode::WrongTarget, self.say(detail, values));
-        if plan.action_id != order.action_id {
-            return Err(wrong(Detail::OtherAction, &[("other", &plan.action_id.to_string())]));
-        }
-        if plan.kind != method {
-            return Err(wrong(Detail::OtherKind, &[("other", plan.kind.as_str())]));
-        }
-        if plan.host_id != self.host_id {
-            let values = [("other", plan.host_id.as_str()), ("own", self.host_id.as_str())];
-            return Err(wrong(Detail::OtherHost, &values));
-        }
-        Ok((plan, effect))
-    }
-
     async fn repeat(&self, intent: &Intent, known: Known) -> FromAgent {
         match known {
             Known::Running(hash) if hash == intent.plan_hash => FromAgent::ActionAccepted(ActionAccepted {
@@ -229,80 +222,6 @@ impl Orders {
                 let detail = self.say(Detail::CancelledBefore, &[]);
                 self.refuse(intent, Refusal::new(ReasonCode::Cancelled, detail)).await
             }
-        }
-    }
-
-    /// What to run, if time, policy and class allow it.
-    fn judge(&self, plan: &Plan, effect: Effect, now: Timestamp) -> Result<Step, Refusal> {
-        let refuse = |code, detail, values: &[(&str, &str)]| Err(Refusal::new(code, self.say(detail, values)));
-        let life = plan.expires_at.since(plan.issued_at);
-        if life <= 0 || u128::from(life.unsigned_abs()) > MAX_PLAN_LIFE.as_millis() {
-            let days = (MAX_PLAN_LIFE.as_secs() / 86_400).to_string();
-            return refuse(ReasonCode::InvalidPlan, Detail::LivesTooLong, &[("days", &days)]);
-        }
-        if now >= plan.expires_at {
-            return refuse(ReasonCode::Expired, Detail::Expired, &[("at", &plan.expires_at.to_string())]);
-        }
-        let policy = match Policy::load(&self.policy) {
-            Ok(Some(policy)) => policy,
-            Ok(None) => {
-                let path = self.policy.display().to_string();
-                return refuse(ReasonCode::NoPolicy, Detail::NoPolicy, &[("path", &path)]);
-            }
-            Err(error) => {
-                tracing::error!("the policy cannot be used: {}", error.sentence());
-                return refuse(ReasonCode::NotAllowed, Detail::PolicyBroken, &[("error", &error.sentence())]);
-            }
-        };
-        if policy.read_only {
-            return refuse(ReasonCode::ReadOnly, Detail::ReadOnly, &[]);
-        }
-        let (step, own_class) = self.allowed(&policy, effect)?;
-        let class = plan.risk_class.max(own_class);
-        if class > policy.max_unsigned_class {
-            let values = [("class", class.as_str()), ("limit", policy.max_unsigned_class.as_str())];
-            return Err(
-                Refusal::new(ReasonCode::SignatureRequired, self.say(Detail::NeedsSignature, &values)).at(class)
-            );
-        }
-        if class > plan.risk_class {
-            let values = [("class", class.as_str()), ("plan", plan.risk_class.as_str())];
-            return Err(
-                Refusal::new(ReasonCode::SignatureRequired, self.say(Detail::ClassAbovePlan, &values)).at(class)
-            );
-        }
-        if plan.pre_state != Value::Null {
-            return refuse(ReasonCode::PreStateChanged, Detail::PreState, &[]);
-        }
-        Ok(step)
-    }
-
-    fn allowed(&self, policy: &Policy, effect: Effect) -> Result<(Step, RiskClass), Refusal> {
-        let not = |detail, values: &[(&str, &str)]| Err(Refusal::new(ReasonCode::NotAllowed, self.say(detail, values)));
-        match effect {
-            Effect::CommandExec(wanted) => match policy.command(&wanted) {
-                Verdict::Allowed(class) => Ok((Step::command(wanted), class)),
-                Verdict::NotListed | Verdict::VerbNotListed => {
-                    not(Detail::CommandNotListed, &[("command", &crate::text::cut(&wanted.command, 200))])
-                }
-            },
-            // No effect of this agent yet.
-            Effect::ContainerControl(_)
-            | Effect::FileDiff(_)
-            | Effect::FileApply(_)
-            | Effect::FileRollback(_)
-            | Effect::LogsRead(_) => not(Detail::PolicyBroken, &[("error", "not implemented")]),
-            Effect::ServiceControl(wanted) => match policy.service(&wanted) {
-                Verdict::Allowed(control) => {
-                    let class = control.class;
-                    Ok((Step::service(wanted, control.run, control.status), class))
-                }
-                Verdict::NotListed => not(Detail::ServiceNotListed, &[("service", &wanted.service)]),
-                Verdict::VerbNotListed => {
-                    let values = [("service", wanted.service.as_str()), ("verb", wanted.verb.as_str())];
-                    not(Detail::VerbNotListed, &values)
-                }
-            },
         }
     }
 
@@ -350,17 +269,37 @@ impl Orders {
         self.running = Some(Running { action_id: Some(intent.action_id), stop });
         let (journal, ended, language) = (Arc::clone(&self.journal), self.ended.clone(), self.language);
         let (action_id, plan_hash) = (intent.action_id, intent.plan_hash.clone());
+        let feed = Some(Feed::new(action_id, self.output.clone()));
         tokio::spawn(async move {
-            let (ending, survivors) = step.run(&journal, action_id, stopped, language).await;
-            let result = finish(&journal, action_id, &plan_hash, ending).await;
+            let deadline = Instant::now() + step.timeout;
+            let mut course = Course { journal: &journal, action_id, deadline, stop: stopped, language, feed };
+            let over = step.run(&mut course).await;
+            let result = finish(&journal, action_id, &plan_hash, over.ending).await;
             tracing::info!(%action_id, state = result.state.as_str(), "an action ended");
             // The agent may have ended meanwhile; the journal has it.
-            let _ = ended.send(EffectEnded { results: vec![result], idle: survivors.is_none() });
-            if let Some(group) = survivors {
-                outlast(action_id, &group).await;
-                let _ = ended.send(EffectEnded { results: Vec::new(), idle: true });
+            let _ = ended.send(EffectEnded { results: vec![result], idle: over.remains.is_none() });
+            match over.remains {
+                None => return,
+                Some(Remains::Group(group)) => outlast(action_id, &group).await,
+                Some(Remains::Task(task)) => {
+                    tracing::error!(%action_id, "a file operation hangs; until it ends no action begins");
+                    // How it ends is too late to tell.
+                    let _ = task.await;
+                }
             }
+            let _ = ended.send(EffectEnded { results: Vec::new(), idle: true });
         });
+    }
+
+    /// Removes what is kept of actions that the journal no longer has.
+    pub async fn forget_old(&self) {
+        let kept = Kept::new(&self.means.files);
+        for action_id in kept.actions() {
+            // What cannot be asked is kept.
+            if matches!(self.journal.find(action_id).await, Ok(None)) {
+                kept.forget(action_id);
+            }
+        }
     }
 
     fn say(&self, detail: Detail, values: &[(&str, &str)]) -> String {
@@ -399,151 +338,6 @@ async fn outlast(action_id: ActionId, group: &Group) {
             told = true;
         }
     }
-}
-
-struct Refusal {
-    code: ReasonCode,
-    detail: String,
-    required_class: Option<RiskClass>,
-}
-
-impl Refusal {
-    const fn new(code: ReasonCode, detail: String) -> Self {
-        Self { code, detail, required_class: None }
-    }
-
-    fn at(self, class: RiskClass) -> Self {
-        Self { required_class: Some(class), ..self }
-    }
-
-    fn ending(self) -> Ending {
-        Ending { required_class: self.required_class, ..Ending::because(FinalState::Refused, self.code, self.detail) }
-    }
-}
-
-/// What to run on this host.
-struct Step {
-    program: Program,
-    timeout: Duration,
-    service: Option<Service>,
-}
-
-struct Service {
-    name: String,
-    verb: ServiceVerb,
-    status: Option<Program>,
-}
-
-impl Step {
-    fn command(wanted: CommandExec) -> Self {
-        Self {
-            program: Program::new(wanted.command, wanted.args, wanted.cwd.as_deref()),
-            timeout: Duration::from_millis(wanted.timeout),
-            service: None,
-        }
-    }
-
-    fn service(wanted: ServiceControl, run: Vec<String>, status: Option<Vec<String>>) -> Self {
-        Self {
-            program: argv(run),
-            timeout: Duration::from_millis(wanted.timeout),
-            service: Some(Service { name: wanted.service, verb: wanted.verb, status: status.map(argv) }),
-        }
-    }
-
-    async fn run(
-        &self,
-        journal: &Journal,
-        action_id: ActionId,
-        mut stop: watch::Receiver<Option<Stop>>,
-        language: Language,
-    ) -> (Ending, Option<Group>) {
-        let deadline = Instant::now() + self.timeout;
-        let ended = spawn(&self.program, journal, action_id, deadline, &mut stop).await;
-        let (ending, survivors) = conclude(ended, language);
-        let Some(service) = self.service.as_ref().filter(|_| ending.state == FinalState::Done) else {
-            return (ending, survivors);
-        };
-        let Some(status) = &service.status else {
-            return (ending, survivors);
-        };
-        let checked = spawn(status, journal, action_id, deadline, &mut stop).await;
-        service.compare(ending, checked, language)
-    }
-}
-
-impl Service {
-    /// What the service says of itself counts more than the exit of its verb.
-    fn compare(&self, ending: Ending, checked: Ended, language: Language) -> (Ending, Option<Group>) {
-        let End::Exited(status) = checked.end else {
-            // Whatever kept the status from being known is how it ended.
-            let (verdict, survivors) = conclude(checked, language);
-            return (Ending { outcome: ending.outcome, ..verdict }, survivors);
-        };
-        let detail = match (self.verb, status.success()) {
-            (ServiceVerb::Start | ServiceVerb::Restart, false) => Detail::NotRunning,
-            (ServiceVerb::Stop, true) => Detail::StillRunning,
-            _ => return (ending, checked.survivors),
-        };
-        let detail = detail.say(language, &[("service", &self.name), ("verb", self.verb.as_str())]);
-        (Ending { state: FinalState::Failed, detail: Some(detail), ..ending }, checked.survivors)
-    }
-}
-
-fn argv(mut argv: Vec<String>) -> Program {
-    // A policy never holds an empty one.
-    let command = if argv.is_empty() { String::new() } else { argv.remove(0) };
-    Program::new(command, argv, None)
-}
-
-async fn spawn(
-    program: &Program,
-    journal: &Journal,
-    action_id: ActionId,
-    deadline: Instant,
-    stop: &mut watch::Receiver<Option<Stop>>,
-) -> Ended {
-    let stopped = *stop.borrow();
-    if let Some(why) = stopped {
-        return Ended { end: End::Stopped(why), outcome: None, survivors: None };
-    }
-    exec::run(program, deadline, stop, |group| async move {
-        let Some(group) = group else {
-            return true;
-        };
-        match journal.record_group(action_id, &group).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(%action_id, "a process is killed again: {}", error.sentence());
-                false
-            }
-        }
-    })
-    .await
-}
-
-fn conclude(ended: Ended, language: Language) -> (Ending, Option<Group>) {
-    let say = |detail: Detail, values: &[(&str, &str)]| Some(detail.say(language, values));
-    let (state, reason, detail) = match &ended.end {
-        End::Exited(status) if status.success() => (FinalState::Done, None, None),
-        End::Exited(_) => (FinalState::Failed, None, None),
-        End::TimedOut => (FinalState::TimedOut, None, None),
-        End::Stopped(Stop::Cancel) => (FinalState::Cancelled, None, None),
-        End::Stopped(Stop::Shutdown) => {
-            (FinalState::Interrupted, Some(ReasonCode::AgentRestarted), say(Detail::AgentRestarted, &[]))
-        }
-        End::SpawnFailed(error) => (
-            FinalState::Failed,
-            Some(ReasonCode::SpawnFailed),
-            say(Detail::SpawnFailed, &[("error", &error.to_string())]),
-        ),
-        End::Unrecorded => {
-            (FinalState::Interrupted, Some(ReasonCode::JournalFailed), say(Detail::GroupUnrecorded, &[]))
-        }
-    };
-    let outlived = |group: &Group| Detail::Survivors.say(language, &[("pgid", &group.pgid.to_string())]);
-    let detail = ended.survivors.as_ref().map(outlived).or(detail);
-    (Ending { state, reason, detail, required_class: None, outcome: ended.outcome }, ended.survivors)
 }
 
 #[cfg(test)]
