@@ -1,5 +1,9 @@
 //! From an order to an effect, or to a refusal that says why.
 
+mod signatures;
+
+pub use signatures::Clock;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use farol_protocol::{
@@ -7,6 +11,7 @@ use farol_protocol::{
     action::{FinalState, ReasonCode},
     effect::{CommandExec, ServiceControl, ServiceVerb},
     frame::{ActionAccepted, ActionResult, Order},
+    signing::Signature,
 };
 use serde_json::Value;
 use tokio::{
@@ -156,13 +161,14 @@ impl Orders {
         }
     }
 
-    /// Takes one order. `now` is the time corrected by the coordinator's clock.
-    pub async fn take(&mut self, method: ActionKind, order: Order, now: Timestamp) -> FromAgent {
+    /// Takes one order.
+    pub async fn take(&mut self, method: ActionKind, order: Order, clock: Clock) -> FromAgent {
         let intent = Intent {
             action_id: order.action_id,
             plan_hash: PlanHash::of(&order.plan),
             kind: method.as_str().to_owned(),
-            expires_at: now.plus(MAX_PLAN_LIFE),
+            expires_at: clock.own.max(clock.corrected()).plus(MAX_PLAN_LIFE),
+            signed_by: Vec::new(),
         };
         let (plan, effect) = match self.target(method, &order) {
             Ok(parsed) => parsed,
@@ -174,10 +180,11 @@ impl Orders {
             Ok(Some(known)) => return self.repeat(&intent, known).await,
             Err(error) => return self.journal_failed(&intent, &error).await,
         }
-        let step = match self.judge(&plan, effect, now) {
-            Ok(step) => step,
+        let (step, signed_by) = match self.judge(&plan, &intent.plan_hash, effect, &order.signatures, clock) {
+            Ok(allowed) => allowed,
             Err(refusal) => return self.refuse(&intent, refusal).await,
         };
+        let intent = Intent { signed_by, ..intent };
         // Not journalled: the same order may come again and run then.
         if let Some(why) = self.occupied() {
             return self.answer(&intent, Refusal::new(ReasonCode::Busy, self.say(why, &[]))).await;
@@ -186,7 +193,7 @@ impl Orders {
             Ok(journal) => {
                 tracing::info!(
                     action_id = %intent.action_id, kind = intent.kind, plan_hash = %intent.plan_hash,
-                    requested_by = plan.requested_by, "an action begins"
+                    requested_by = plan.requested_by, signed_by = intent.signed_by.join(","), "an action begins"
                 );
                 self.start(&intent, step);
                 FromAgent::ActionAccepted(ActionAccepted { action_id: intent.action_id, journal })
@@ -233,14 +240,21 @@ impl Orders {
     }
 
     /// What to run, if time, policy and class allow it.
-    fn judge(&self, plan: &Plan, effect: Effect, now: Timestamp) -> Result<Step, Refusal> {
+    fn judge(
+        &self,
+        plan: &Plan,
+        plan_hash: &PlanHash,
+        effect: Effect,
+        signed: &[Signature],
+        clock: Clock,
+    ) -> Result<(Step, Vec<String>), Refusal> {
         let refuse = |code, detail, values: &[(&str, &str)]| Err(Refusal::new(code, self.say(detail, values)));
         let life = plan.expires_at.since(plan.issued_at);
         if life <= 0 || u128::from(life.unsigned_abs()) > MAX_PLAN_LIFE.as_millis() {
             let days = (MAX_PLAN_LIFE.as_secs() / 86_400).to_string();
             return refuse(ReasonCode::InvalidPlan, Detail::LivesTooLong, &[("days", &days)]);
         }
-        if now >= plan.expires_at {
+        if clock.earlier() >= plan.expires_at {
             return refuse(ReasonCode::Expired, Detail::Expired, &[("at", &plan.expires_at.to_string())]);
         }
         let policy = match Policy::load(&self.policy) {
@@ -259,22 +273,23 @@ impl Orders {
         }
         let (step, own_class) = self.allowed(&policy, effect)?;
         let class = plan.risk_class.max(own_class);
-        if class > policy.max_unsigned_class {
-            let values = [("class", class.as_str()), ("limit", policy.max_unsigned_class.as_str())];
-            return Err(
-                Refusal::new(ReasonCode::SignatureRequired, self.say(Detail::NeedsSignature, &values)).at(class)
-            );
-        }
         if class > plan.risk_class {
             let values = [("class", class.as_str()), ("plan", plan.risk_class.as_str())];
             return Err(
                 Refusal::new(ReasonCode::SignatureRequired, self.say(Detail::ClassAbovePlan, &values)).at(class)
             );
         }
+        let signers = if class > policy.max_unsigned_class {
+            signatures::check(plan, plan_hash, class, signed, &policy, clock, self.language)?
+        } else if clock.corrected() >= plan.expires_at {
+            return refuse(ReasonCode::Expired, Detail::Expired, &[("at", &plan.expires_at.to_string())]);
+        } else {
+            Vec::new()
+        };
         if plan.pre_state != Value::Null {
             return refuse(ReasonCode::PreStateChanged, Detail::PreState, &[]);
         }
-        Ok(step)
+        Ok((step, signers))
     }
 
     fn allowed(&self, policy: &Policy, effect: Effect) -> Result<(Step, RiskClass), Refusal> {
