@@ -1,9 +1,13 @@
 //! Proposing, deciding and cancelling actions: the part of the line between
 //! a person and the host's queue.
 
+pub(crate) mod signatures;
+
 use std::time::Duration;
 
-use farol_protocol::{ActionId, ActionKind, Effect, HostId, Plan, PlanHash, RiskClass, Timestamp, registry::Persona};
+use farol_protocol::{
+    ActionId, ActionKind, Effect, HostId, Plan, PlanHash, RiskClass, Timestamp, registry::Persona, signing::Signature,
+};
 use serde_json::Value;
 
 use crate::{
@@ -13,7 +17,8 @@ use crate::{
     error::{Error, Result},
     events::Noun,
     store::{
-        actions::{ActionRow, Decided, NewAction},
+        Store,
+        actions::{ActionRow, Approval, Decided, NewAction},
         hosts::{Enrolment, HostKey, HostRow},
         inbox::Note,
         steps::{Request, Step},
@@ -161,15 +166,27 @@ impl Shared {
     ///
     /// # Errors
     /// See [`crate::store::Store::approve`]; the host is gone or wants a signature.
-    pub async fn approve(&self, by: &Operator, id: ActionId, plan_hash: &PlanHash, comment: &str) -> Result<Decided> {
+    pub async fn approve(
+        &self,
+        by: &Operator,
+        id: ActionId,
+        plan_hash: &PlanHash,
+        comment: &str,
+        signatures: &[Signature],
+    ) -> Result<Decided> {
         let row = self.store.action(id).await?;
         let host = self.store.host_by_key(row.host).await?;
         ready(&host)?;
-        if row.state == State::Proposed {
-            signed(&row, &host)?;
+        if row.plan_hash != *plan_hash {
+            return Err(Error::PlanMismatch);
         }
+        let signature = match row.state {
+            State::Proposed => signatures::of_approval(&self.store, by, &row, &host, signatures).await?,
+            _ => None,
+        };
+        let said = Approval { comment, signature: signature.as_ref() };
         let note = decision(self, &row, &host.name, by, comment, true);
-        let decided = self.store.approve(by, id, plan_hash, comment, note, Timestamp::now()).await?;
+        let decided = self.store.approve(by, id, plan_hash, said, note, Timestamp::now()).await?;
         if let Decided::Queued(row) = &decided {
             self.events.publish(Noun::Action, row.id.to_string(), row.state.as_str());
             self.wake.dispatch.notify_one();
@@ -223,26 +240,13 @@ impl Shared {
     }
 }
 
-/// Whether an approved action may leave for its host now.
+/// The signatures with which an approved action may leave for its host now.
 ///
 /// # Errors
-/// Why not.
-pub(crate) fn may_leave(row: &ActionRow, host: &HostRow) -> Result<()> {
+/// Why it may not.
+pub(crate) async fn may_leave(store: &Store, row: &ActionRow, host: &HostRow) -> Result<Vec<Signature>> {
     ready(host)?;
-    signed(row, host)
-}
-
-/// A peer that says nothing of a policy is trusted up to R2, and never with R3.
-fn signed(row: &ActionRow, host: &HostRow) -> Result<()> {
-    let unsigned = host.max_unsigned_class.unwrap_or(RiskClass::R2);
-    if row.class <= unsigned {
-        return Ok(());
-    }
-    Err(Error::SignatureRequired(format!(
-        "the action is {}, and the host `{}` runs nothing above {unsigned} without the approver's signature; \
-         raise max_unsigned_class in the host's policy or run it there by hand",
-        row.class, host.name
-    )))
+    signatures::to_send(store, row, host).await
 }
 
 fn ready(host: &HostRow) -> Result<()> {

@@ -89,12 +89,19 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
     if row.expires_at <= now && host.protocol == Some(0) {
         return Ok(());
     }
+    let mut signatures = Vec::new();
+    if !fresh {
+        signatures.extend(app.store.signatures(row.id).await?.into_iter().map(|signed| signed.signature));
+    }
     if fresh {
         // The host may have changed since the approval: then it waits.
-        if let Err(why) = remediation::may_leave(&row, host) {
-            tracing::debug!(action_id = %row.id, "an order waits: {why}");
-            return Ok(());
-        }
+        signatures = match remediation::may_leave(&app.store, &row, host).await {
+            Ok(signatures) => signatures,
+            Err(why) => {
+                tracing::debug!(action_id = %row.id, "an order waits: {why}");
+                return Ok(());
+            }
+        };
         if row.reason_code.is_none() && row.detail.is_some() && now.since(row.updated_at) < RETURNED_WAIT_MS {
             return Ok(());
         }
@@ -116,7 +123,7 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
         app.fleet.note_order(row.host, row.id);
         return Ok(());
     }
-    match app.fleet.hand(&row) {
+    match app.fleet.hand(&row, signatures) {
         Handed::Now => {
             let session_id = app.fleet.session(row.host).map(|session| session.to_string());
             tracing::info!(agent_id = host.id.as_str(), session_id, action_id = %row.id, "an order was sent");

@@ -13,5 +13,6 @@ mod northbound;
 mod partition;
 mod shell_agent;
 mod signed_http;
+mod signing;
 mod support;
 mod wire_client;
