@@ -5,7 +5,9 @@
 //! than ignored: an operator must not believe that a rule works when it does
 //! not.
 
+mod check;
 mod operators;
+pub mod sudoers;
 
 use std::{
     collections::HashMap,
