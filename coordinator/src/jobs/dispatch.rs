@@ -89,13 +89,9 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
     if row.expires_at <= now && host.protocol == Some(0) {
         return Ok(());
     }
-    let mut signatures = Vec::new();
-    if !fresh {
-        signatures.extend(app.store.signatures(row.id).await?.into_iter().map(|signed| signed.signature));
-    }
-    if fresh {
+    let signatures = if fresh {
         // The host may have changed since the approval: then it waits.
-        signatures = match remediation::may_leave(&app.store, &row, host).await {
+        let signatures = match remediation::may_leave(&app.store, &row, host).await {
             Ok(signatures) => signatures,
             Err(why) => {
                 tracing::debug!(action_id = %row.id, "an order waits: {why}");
@@ -112,7 +108,10 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
         }
         row = stepped.into_row();
         app.events.publish(Noun::Action, row.id.to_string(), State::Sent.as_str());
-    }
+        signatures
+    } else {
+        app.store.signatures(row.id).await?.into_iter().map(|signed| signed.signature).collect()
+    };
     // Before the order, so that the host refuses what it has not begun.
     if row.cancel_requested && !app.fleet.cancel(row.host, row.id) {
         return Ok(());

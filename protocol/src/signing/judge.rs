@@ -1,7 +1,5 @@
 //! Whether an order's signatures are those its class asks for.
 
-use std::{fmt, str::FromStr};
-
 use serde::Deserialize;
 
 use super::{MAX_SIGNATURES, PublicKey, Signature, WebAuthn, verify};
@@ -63,20 +61,6 @@ impl Role {
     #[must_use]
     pub const fn leads(self) -> bool {
         matches!(self, Self::SuperAdmin | Self::OpsLead)
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Role {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(())
     }
 }
 

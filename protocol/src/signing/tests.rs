@@ -92,6 +92,16 @@ fn a_key_made_elsewhere_signs_and_keeps_its_text_and_id() {
     assert_eq!(key.to_string().parse(), Ok(key.clone()));
     assert_eq!(key.id(), &crate::action::hex(digest(&SHA256, &bytes(public)).as_ref())[..16]);
     assert_eq!(verify(&key, &signature, &hash(), None), Ok(()));
+    // The example of docs/SPEC.md, signed by openssl.
+    let plan = PlanHash::try_from("103d19a3c79675e9f577c9112e8d24f67c07d7211e3b8997e53be92ad4cdcf8a".to_owned());
+    let (_, signature) = sign_ed25519(&pkcs8, "ana", &plan.expect("a hash")).expect("a key");
+    assert_eq!(
+        (signature.key_id.as_str(), signature.signature.as_str()),
+        (
+            "21fe31dfa154a261",
+            "vcyqDlw2G3Qr9zVbIHFwMtA-HS8lOfodIN6mJNBFYLoLVwyKlX4r5fDGmSgyOjXT2B0_f2nYg_rRrfnrFlxSAg"
+        )
+    );
     assert_eq!(sign_ed25519(&pkcs8[1..], "ana", &hash()).err(), Some(KeyError::Private));
 }
 
