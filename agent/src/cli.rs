@@ -1,5 +1,7 @@
 //! The commands of `farol-agent`.
 
+mod policy;
+
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal as _, Write as _},
@@ -49,6 +51,9 @@ enum Command {
     Check(CheckArgs),
     /// Show the action journal, newest first.
     Journal(JournalArgs),
+    /// Look at the host's policy before it counts.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
 }
 
 #[derive(Args)]
@@ -195,6 +200,7 @@ impl Cli {
             Command::Doctor(args) => examine(&state, args).await,
             Command::Check(args) => check(&state, &args).await,
             Command::Journal(args) => show_journal(&state, args.json).await,
+            Command::Policy(command) => policy::run(&command),
         }
     }
 }

@@ -112,6 +112,8 @@ pub struct Intent {
     pub kind: String,
     /// When the plan expires.
     pub expires_at: Timestamp,
+    /// Who signed it, where the host's policy asked for that.
+    pub signed_by: Vec<String>,
 }
 
 /// An action that began and never ended.
@@ -142,6 +144,8 @@ pub struct Line {
     pub started_at: Timestamp,
     /// When its plan expires.
     pub expires_at: Timestamp,
+    /// Names of the operators who signed it; empty where nobody had to.
+    pub signed_by: String,
     /// Whether the coordinator has the result.
     pub acked: bool,
     /// The result, once there is one.
@@ -166,6 +170,7 @@ impl Journal {
                 .pragma("wal_autocheckpoint", "256");
             let mut connection = SqliteConnection::connect_with(&options).await?;
             sqlx::raw_sql(SCHEMA).execute(&mut connection).await?;
+            add_signers(&mut connection).await?;
             sqlx::query("insert into journal (id) select ? where not exists (select 1 from journal)")
                 .bind(JournalId::new().to_string())
                 .execute(&mut connection)
@@ -241,8 +246,8 @@ impl Journal {
         // All rows, not the first one: only the end of the statement is its commit,
         // and a full disk says so there.
         let seq: Vec<i64> = sqlx::query_scalar(
-            "insert into entry (action_id, plan_hash, kind, state, started_ms, expires_ms, result)
-             values (?, ?, ?, ?, ?, ?, ?)
+            "insert into entry (action_id, plan_hash, kind, state, started_ms, expires_ms, signed_by, result)
+             values (?, ?, ?, ?, ?, ?, ?, ?)
              on conflict (action_id) do update
                 set plan_hash = excluded.plan_hash, kind = excluded.kind, state = excluded.state,
                     expires_ms = max(entry.expires_ms, excluded.expires_ms), result = excluded.result, acked = 0
@@ -255,6 +260,7 @@ impl Journal {
         .bind(state)
         .bind(Timestamp::now().as_ms())
         .bind(intent.expires_at.as_ms())
+        .bind(intent.signed_by.join(", "))
         .bind(
             result
                 .map(|result| serde_json::to_string(result).map_err(|error| sqlx::Error::Encode(error.into())))
@@ -384,8 +390,9 @@ impl Journal {
         rows.and_then(|rows| rows.iter().map(unfinished).collect()).map_err(|source| self.failed("read", source))
     }
 
-    /// Removes entries whose plan expired long ago. `now` is the corrected
-    /// time: a host whose clock ran ahead must not forget early.
+    /// Removes entries whose plan expired long ago. `now` is the earlier of the
+    /// host's and the coordinator's time: a host whose clock ran ahead must not
+    /// forget early, nor must one whose coordinator was captured and says so.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -458,6 +465,17 @@ create table if not exists entry (
     acked integer not null default 0
 );";
 
+/// A journal of an agent before this one has no such column.
+async fn add_signers(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let there: i64 = sqlx::query_scalar("select count(*) from pragma_table_info('entry') where name = 'signed_by'")
+        .fetch_one(&mut *connection)
+        .await?;
+    if there == 0 {
+        sqlx::raw_sql("alter table entry add column signed_by text not null default ''").execute(connection).await?;
+    }
+    Ok(())
+}
+
 fn known(row: &SqliteRow, head: JournalHead) -> Result<Known, sqlx::Error> {
     match row.try_get::<&str, _>("state")? {
         STARTED => Ok(Known::Running(plan_hash(row)?)),
@@ -504,6 +522,11 @@ fn line(row: &SqliteRow) -> Result<Line, sqlx::Error> {
         state: row.try_get("state")?,
         started_at: Timestamp::from_ms(row.try_get("started_ms")?),
         expires_at: Timestamp::from_ms(row.try_get("expires_ms")?),
+        signed_by: match row.try_get("signed_by") {
+            // Of an agent before this one, which has not opened it yet.
+            Err(sqlx::Error::ColumnNotFound(_)) => String::new(),
+            names => names?,
+        },
         acked: row.try_get::<i64, _>("acked")? != 0,
         result: result.map(serde_json::from_str).transpose().map_err(decode)?,
     })
@@ -536,6 +559,7 @@ mod tests {
             plan_hash: PlanHash::of(plan),
             kind: "command.exec".to_owned(),
             expires_at: Timestamp::now().plus(Duration::from_secs(60)),
+            signed_by: Vec::new(),
         }
     }
 
@@ -551,6 +575,27 @@ mod tests {
 
     fn refused() -> Ending {
         Ending::because(FinalState::Refused, ReasonCode::NotAllowed, "no".to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_journal_of_an_earlier_agent_learns_who_signed() {
+        let folder = folder();
+        let path = folder.path().join("journal.db");
+        let before = intent("before");
+        let journal = open(&folder).await;
+        journal.begin(&before).await.expect("written");
+        sqlx::raw_sql("alter table entry drop column signed_by")
+            .execute(&mut journal.inner.lock().await.connection)
+            .await
+            .expect("as it was");
+        journal.close().await;
+        assert_eq!(lines(&path).await.expect("read")[0].signed_by, "");
+
+        let journal = open(&folder).await;
+        let signed = Intent { signed_by: vec!["ana".to_owned(), "bia".to_owned()], ..intent("a") };
+        journal.begin(&signed).await.expect("written");
+        let lines = lines(&path).await.expect("read");
+        assert_eq!([lines[0].signed_by.as_str(), lines[1].signed_by.as_str()], ["ana, bia", ""]);
     }
 
     #[tokio::test]

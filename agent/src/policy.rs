@@ -5,6 +5,10 @@
 //! than ignored: an operator must not believe that a rule works when it does
 //! not.
 
+mod check;
+mod operators;
+pub mod sudoers;
+
 use std::{
     collections::HashMap,
     fs, io,
@@ -15,6 +19,7 @@ use farol_protocol::yaml::Spanned;
 use farol_protocol::{
     RiskClass,
     effect::{CommandExec, ContainerControl, ServiceControl, ServiceVerb},
+    signing::{Operator, WebAuthn},
 };
 use serde::Deserialize;
 
@@ -35,6 +40,10 @@ pub struct Policy {
     pub read_paths: Vec<PathBuf>,
     /// Folders and files that `file.apply` and `file.rollback` may change.
     pub write_paths: Vec<PathBuf>,
+    /// Who may sign orders above [`Policy::max_unsigned_class`].
+    pub operators: Vec<Operator>,
+    /// Which passkeys count.
+    pub webauthn: Option<WebAuthn>,
     commands: Vec<Command>,
     services: HashMap<String, Service>,
     containers: HashMap<String, Container>,
@@ -229,6 +238,10 @@ struct Document {
     paths: Paths,
     #[serde(default)]
     logs: Vec<Spanned<String>>,
+    #[serde(default)]
+    operators: Vec<operators::OperatorRule>,
+    #[serde(default)]
+    webauthn: Option<operators::WebAuthnRule>,
 }
 
 #[derive(Deserialize)]
@@ -344,7 +357,10 @@ impl Document {
         if let Some(unit) = self.logs.iter().find(|unit| unit.value.is_empty()) {
             return Err(mistake(unit, "the unit has no name".to_owned()));
         }
+        let (operators, webauthn) = operators::check(self.operators, self.webauthn)?;
         Ok(Policy {
+            operators,
+            webauthn,
             max_unsigned_class: self.max_unsigned_class,
             read_only: self.read_only,
             read_paths: self.paths.read.into_iter().map(|path| path.value).collect(),
@@ -592,7 +608,6 @@ mod tests {
             ("version: 2\n", "1:10", "use 1"),
             ("read_only: true\n", "1:1", "version"),
             ("version: 1\ncomands: []\n", "2:1", "did you mean `commands`?"),
-            ("version: 1\noperators: []\n", "2:1", "`operators` is not a known key"),
             ("version: 1\nmax_unsigned_class: R9\n", "2:21", "R9"),
             ("version: 1\ncommands:\n- {command: bin/echo}\n", "3:13", "relative path"),
             ("version: 1\ncommands:\n- {command: ''}\n", "3:13", "empty"),

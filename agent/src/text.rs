@@ -89,6 +89,18 @@ catalogue! {
         VerbNotListed: "a política do servidor não permite `{verb}` para o serviço `{service}`", "the host's policy does not allow `{verb}` for the service `{service}`";
         NeedsSignature: "a política do servidor classifica a ação como {class}; sem assinaturas ela aceita até {limit}", "the host's policy makes the action {class}; without signatures it accepts up to {limit}";
         ClassAbovePlan: "a política do servidor classifica a ação como {class}, acima da classe {plan} que foi aprovada", "the host's policy makes the action {class}, above the class {plan} that was approved";
+        MoreSignatures: "faltam assinaturas para a classe {class}: {why}", "signatures are missing for class {class}: {why}";
+        BadSignature: "uma assinatura não vale para a classe {class}: {why}", "a signature does not count for class {class}: {why}";
+        ClockSkew: "o relógio do coordenador difere {seconds} s do deste servidor; com mais de 5 minutos de diferença nenhuma ordem assinada é aceita; acerte o relógio", "the coordinator's clock differs from this host's by {seconds} s; beyond 5 minutes no signed order is taken; set the clock right";
+        SignaturesTooFew: "são necessárias {needed} pessoas, assinaram {given}", "{needed} people are needed, {given} signed";
+        SignaturesNoLead: "uma das pessoas precisa ser super_admin ou ops_lead", "one of the people must be super_admin or ops_lead";
+        SignaturesTooMany: "{given} assinaturas são demais", "{given} signatures are too many";
+        SignerUnknown: "a política do servidor não lista o operador `{operator}`", "the host's policy does not list the operator `{operator}`";
+        SignerOtherKey: "a política do servidor não lista essa chave de `{operator}`", "the host's policy does not list that key of `{operator}`";
+        SignerNoRole: "os papéis de `{operator}` não assinam ações", "the roles of `{operator}` do not sign actions";
+        SignerTwice: "`{operator}` assinou mais de uma vez", "`{operator}` signed more than once";
+        SignerAsked: "`{operator}` pediu a ação e não pode assiná-la", "`{operator}` asked for the action and cannot sign it";
+        SignatureInvalid: "a assinatura de `{operator}` não confere ({what})", "the signature of `{operator}` is not valid ({what})";
         Expired: "a ordem venceu em {at}", "the order expired at {at}";
         OtherHost: "o plano é para o servidor `{other}`; este é `{own}`", "the plan is for the host `{other}`; this is `{own}`";
         OtherAction: "o plano descreve a ação {other}", "the plan describes the action {other}";

@@ -1,7 +1,7 @@
 //! Who acts. These values come only from authentication: the store's writes
 //! ask for one, so that no path to them forgets it.
 
-use crate::roster::Role;
+use crate::{roster::Role, store::actions::ActionRow};
 
 /// A person, a token or the local administrator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,11 @@ impl Operator {
 pub struct Requester(String);
 
 impl Requester {
+    /// Whoever asked for this action asks for what replaces it.
+    pub(crate) fn of(action: &ActionRow) -> Self {
+        Self(action.requested_by.clone())
+    }
+
     /// The name in the plan.
     #[must_use]
     pub fn name(&self) -> &str {

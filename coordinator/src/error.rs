@@ -101,6 +101,9 @@ pub enum Error {
     /// The class needs a signature, which the host checks.
     #[error("{0}")]
     SignatureRequired(String),
+    /// A signature that came with an approval does not count.
+    #[error("{0}")]
+    BadSignature(String),
     /// The plan is not valid.
     #[error(transparent)]
     Plan(#[from] PlanError),

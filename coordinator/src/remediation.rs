@@ -1,10 +1,13 @@
 //! Proposing, deciding and cancelling actions: the part of the line between
 //! a person and the host's queue.
 
+pub(crate) mod signatures;
+
 use std::time::Duration;
 
 use farol_protocol::{
     ActionId, ActionKind, Effect, HostId, Plan, PlanHash, RiskClass, Timestamp, action::PreState, registry::Persona,
+    signing::Signature,
 };
 use serde_json::Value;
 
@@ -15,7 +18,8 @@ use crate::{
     error::{Error, Result},
     events::Noun,
     store::{
-        actions::{ActionRow, Decided, NewAction},
+        Store,
+        actions::{ActionRow, Approval, Decided, NewAction},
         hosts::{Enrolment, HostKey, HostRow},
         inbox::Note,
         steps::{Request, Step},
@@ -176,16 +180,28 @@ impl Shared {
     ///
     /// # Errors
     /// See [`crate::store::Store::approve`]; the host is gone or wants a signature.
-    pub async fn approve(&self, by: &Operator, id: ActionId, plan_hash: &PlanHash, comment: &str) -> Result<Decided> {
+    pub async fn approve(
+        &self,
+        by: &Operator,
+        id: ActionId,
+        plan_hash: &PlanHash,
+        comment: &str,
+        signatures: &[Signature],
+    ) -> Result<Decided> {
         let row = self.store.action(id).await?;
         let host = self.store.host_by_key(row.host).await?;
         ready(&host)?;
-        if row.state == State::Proposed {
-            takes(&host, row.kind)?;
-            signed(&row, &host)?;
+        takes(&host, row.kind)?;
+        if row.plan_hash != *plan_hash {
+            return Err(Error::PlanMismatch);
         }
+        let signature = match row.state {
+            State::Proposed => signatures::of_approval(&self.store, by, &row, &host, signatures).await?,
+            _ => None,
+        };
+        let said = Approval { comment, signature: signature.as_ref() };
         let note = decision(self, &row, &host.name, by, comment, true);
-        let decided = self.store.approve(by, id, plan_hash, comment, note, Timestamp::now()).await?;
+        let decided = self.store.approve(by, id, plan_hash, said, note, Timestamp::now()).await?;
         if let Decided::Queued(row) = &decided {
             self.events.publish(Noun::Action, row.id.to_string(), row.state.as_str());
             self.wake.dispatch.notify_one();
@@ -239,14 +255,14 @@ impl Shared {
     }
 }
 
-/// Whether an approved action may leave for its host now.
+/// The signatures with which an approved action may leave for its host now.
 ///
 /// # Errors
-/// Why not.
-pub(crate) fn may_leave(row: &ActionRow, host: &HostRow) -> Result<()> {
+/// Why it may not.
+pub(crate) async fn may_leave(store: &Store, row: &ActionRow, host: &HostRow) -> Result<Vec<Signature>> {
     ready(host)?;
     takes(host, row.kind)?;
-    signed(row, host)
+    signatures::to_send(store, row, host).await
 }
 
 /// Whether the host's agent has said that it takes such an order. One of the
@@ -260,19 +276,6 @@ fn takes(host: &HostRow, kind: ActionKind) -> Result<()> {
         "the agent of `{}` (version {}) does not take {kind}; update it there, or use another kind of action",
         host.name,
         host.agent_version.as_deref().unwrap_or("unknown")
-    )))
-}
-
-/// A peer that says nothing of a policy is trusted up to R2, and never with R3.
-fn signed(row: &ActionRow, host: &HostRow) -> Result<()> {
-    let unsigned = host.max_unsigned_class.unwrap_or(RiskClass::R2);
-    if row.class <= unsigned {
-        return Ok(());
-    }
-    Err(Error::SignatureRequired(format!(
-        "the action is {}, and the host `{}` runs nothing above {unsigned} without the approver's signature; \
-         raise max_unsigned_class in the host's policy or run it there by hand",
-        row.class, host.name
     )))
 }
 

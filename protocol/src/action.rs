@@ -158,6 +158,15 @@ impl PlanHash {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The 32 bytes that the digits stand for.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let digit = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
+        let digits = self.0.as_bytes();
+        // Never other than 64 digits, see `try_from`.
+        std::array::from_fn(|at| digit(digits[2 * at]) << 4 | digit(digits[2 * at + 1]))
+    }
 }
 
 /// Lowercase hexadecimal.

@@ -2,11 +2,13 @@
 //! real TLS on loopback, with stand-ins only for what cannot be had.
 
 pub mod api;
+pub mod captor;
 pub mod ollama;
 pub mod peer;
 pub mod process;
 pub mod proxy;
 pub mod signed;
+pub mod signer;
 pub mod site;
 pub mod smtp;
 pub mod wait;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Error, log,
-    orders::EffectEnded,
+    orders::{Clock, EffectEnded},
     session::{Event, LAST_ATTEMPT, STEADY, Session, backoff},
     socket::{Incoming, Socket},
     spool::Lane,
@@ -171,8 +171,7 @@ impl Agent {
                 self.backfill().await;
             }
             Event::Order(kind, order) => {
-                let now = Timestamp::now().plus_ms(self.offset_ms());
-                let answer = self.orders.take(kind, order, now).await;
+                let answer = self.orders.take(kind, order, self.clock()).await;
                 self.send(answer);
             }
             Event::Cancel(action_id) => self.orders.cancel(action_id).await,
@@ -229,7 +228,7 @@ impl Agent {
         }
         if self.pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
             self.pruned = Some(Instant::now());
-            if let Err(error) = self.journal.prune(Timestamp::now().plus_ms(self.offset_ms())).await {
+            if let Err(error) = self.journal.prune(self.clock().earlier()).await {
                 tracing::warn!("{}", error.sentence());
             }
             self.orders.forget_old().await;
@@ -252,6 +251,10 @@ impl Agent {
                 "this host's certificate ends soon; run `farol host add NAME` on the coordinator and then `farol-agent enroll … --force` here"
             );
         }
+    }
+
+    fn clock(&self) -> Clock {
+        Clock { own: Timestamp::now(), offset_ms: self.offset_ms() }
     }
 
     pub(super) fn offset_ms(&self) -> i64 {

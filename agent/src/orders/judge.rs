@@ -4,14 +4,15 @@
 use std::path::Path;
 
 use farol_protocol::{
-    ActionKind, Effect, Plan, RiskClass, Timestamp,
+    ActionKind, Effect, Plan, PlanHash, RiskClass,
     action::{FinalState, PreState, ReasonCode},
     effect::{FileRollback, LogSource, LogsRead, MAX_TIMEOUT_MS},
     frame::Order,
+    signing::Signature,
 };
 
 use super::{
-    Orders,
+    Clock, Orders, signatures,
     step::{Step, Work},
 };
 use crate::{
@@ -43,14 +44,22 @@ impl Orders {
     }
 
     /// What to run, if time, policy and class allow it.
-    pub(super) fn judge(&self, plan: &Plan, effect: Effect, now: Timestamp) -> Result<Step, Refusal> {
+    /// Also says who signed, where signatures were needed.
+    pub(super) fn judge(
+        &self,
+        plan: &Plan,
+        plan_hash: &PlanHash,
+        effect: Effect,
+        signed: &[Signature],
+        clock: Clock,
+    ) -> Result<(Step, Vec<String>), Refusal> {
         let refuse = |code, detail, values: &[(&str, &str)]| Err(Refusal::new(code, self.say(detail, values)));
         let life = plan.expires_at.since(plan.issued_at);
         if life <= 0 || u128::from(life.unsigned_abs()) > MAX_PLAN_LIFE.as_millis() {
             let days = (MAX_PLAN_LIFE.as_secs() / 86_400).to_string();
             return refuse(ReasonCode::InvalidPlan, Detail::LivesTooLong, &[("days", &days)]);
         }
-        if now >= plan.expires_at {
+        if clock.earlier() >= plan.expires_at {
             return refuse(ReasonCode::Expired, Detail::Expired, &[("at", &plan.expires_at.to_string())]);
         }
         let policy = match Policy::load(&self.policy) {
@@ -69,19 +78,20 @@ impl Orders {
         }
         let (step, own_class) = self.allowed(&policy, effect, plan)?;
         let class = plan.risk_class.max(own_class);
-        if class > policy.max_unsigned_class {
-            let values = [("class", class.as_str()), ("limit", policy.max_unsigned_class.as_str())];
-            return Err(
-                Refusal::new(ReasonCode::SignatureRequired, self.say(Detail::NeedsSignature, &values)).at(class)
-            );
-        }
         if class > plan.risk_class {
             let values = [("class", class.as_str()), ("plan", plan.risk_class.as_str())];
             return Err(
                 Refusal::new(ReasonCode::SignatureRequired, self.say(Detail::ClassAbovePlan, &values)).at(class)
             );
         }
-        Ok(step)
+        let signers = if class > policy.max_unsigned_class {
+            signatures::check(plan, plan_hash, class, signed, &policy, clock, self.language)?
+        } else if clock.corrected() >= plan.expires_at {
+            return refuse(ReasonCode::Expired, Detail::Expired, &[("at", &plan.expires_at.to_string())]);
+        } else {
+            Vec::new()
+        };
+        Ok((step, signers))
     }
 
     /// The step and its class by the policy, or its kind's where the policy has
@@ -253,7 +263,7 @@ impl Refusal {
         Self { code, detail, required_class: None }
     }
 
-    fn at(self, class: RiskClass) -> Self {
+    pub(super) fn at(self, class: RiskClass) -> Self {
         Self { required_class: Some(class), ..self }
     }
 

@@ -1,7 +1,10 @@
 //! From an order to an effect, or to a refusal that says why.
 
 mod judge;
+mod signatures;
 mod step;
+
+pub use signatures::Clock;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -168,13 +171,14 @@ impl Orders {
         }
     }
 
-    /// Takes one order. `now` is the time corrected by the coordinator's clock.
-    pub async fn take(&mut self, method: ActionKind, order: Order, now: Timestamp) -> FromAgent {
+    /// Takes one order.
+    pub async fn take(&mut self, method: ActionKind, order: Order, clock: Clock) -> FromAgent {
         let intent = Intent {
             action_id: order.action_id,
             plan_hash: PlanHash::of(&order.plan),
             kind: method.as_str().to_owned(),
-            expires_at: now.plus(MAX_PLAN_LIFE),
+            expires_at: clock.own.max(clock.corrected()).plus(MAX_PLAN_LIFE),
+            signed_by: Vec::new(),
         };
         let (plan, effect) = match self.target(method, &order) {
             Ok(parsed) => parsed,
@@ -186,10 +190,11 @@ impl Orders {
             Ok(Some(known)) => return self.repeat(&intent, known).await,
             Err(error) => return self.journal_failed(&intent, &error).await,
         }
-        let step = match self.judge(&plan, effect, now) {
-            Ok(step) => step,
+        let (step, signed_by) = match self.judge(&plan, &intent.plan_hash, effect, &order.signatures, clock) {
+            Ok(allowed) => allowed,
             Err(refusal) => return self.refuse(&intent, refusal).await,
         };
+        let intent = Intent { signed_by, ..intent };
         // Not journalled: the same order may come again and run then.
         if let Some(why) = self.occupied() {
             return self.answer(&intent, Refusal::new(ReasonCode::Busy, self.say(why, &[]))).await;
@@ -198,7 +203,7 @@ impl Orders {
             Ok(journal) => {
                 tracing::info!(
                     action_id = %intent.action_id, kind = intent.kind, plan_hash = %intent.plan_hash,
-                    requested_by = plan.requested_by, "an action begins"
+                    requested_by = plan.requested_by, signed_by = intent.signed_by.join(","), "an action begins"
                 );
                 self.start(&intent, step);
                 FromAgent::ActionAccepted(ActionAccepted { action_id: intent.action_id, journal })

@@ -30,6 +30,10 @@ struct Host {
     output: mpsc::Receiver<ActionOutput>,
 }
 
+fn clock() -> Clock {
+    Clock { own: now(), offset_ms: 0 }
+}
+
 fn now() -> Timestamp {
     Timestamp::now()
 }
@@ -66,7 +70,7 @@ impl Host {
 
     async fn take_text(&mut self, plan: &Plan, text: String) -> FromAgent {
         self.orders
-            .take(plan.kind, Order { action_id: plan.action_id, plan: text, signatures: Vec::new() }, now())
+            .take(plan.kind, Order { action_id: plan.action_id, plan: text, signatures: Vec::new() }, clock())
             .await
     }
 
@@ -236,6 +240,26 @@ async fn every_refusal_has_its_reason_and_is_remembered() {
 }
 
 #[tokio::test]
+async fn an_unsigned_order_lives_by_the_coordinators_time() {
+    const HOUR_MS: i64 = 3_600_000;
+    let mut host = Host::new().await;
+    let mut take = async |plan: &Plan, own: Timestamp, offset_ms: i64| {
+        let order = Order { action_id: plan.action_id, plan: plan.to_text().expect("JSON"), signatures: Vec::new() };
+        let answer = host.orders.take(plan.kind, order, Clock { own, offset_ms }).await;
+        if matches!(answer, FromAgent::ActionAccepted(_)) {
+            host.ended().await;
+            return None;
+        }
+        Some(refusal(answer))
+    };
+    // A host whose clock is an hour fast, then one whose clock is an hour slow.
+    assert_eq!(take(&exec("true", &[]), now().plus_ms(HOUR_MS), -HOUR_MS).await, None);
+    assert_eq!(take(&exec("true", &[]), now().plus_ms(-HOUR_MS), HOUR_MS).await, None);
+    let old = Plan { issued_at: now().plus_ms(-9000), expires_at: now().plus_ms(-1000), ..exec("true", &[]) };
+    assert_eq!(take(&old, now().plus_ms(-HOUR_MS), HOUR_MS).await, Some(ReasonCode::Expired));
+}
+
+#[tokio::test]
 async fn the_class_needed_is_told_with_signature_required() {
     let mut host = Host::new().await;
     for (plan, class) in
@@ -254,7 +278,7 @@ async fn an_order_whose_frame_disagrees_with_its_plan_is_refused() {
     let other = Plan { action_id: ActionId::new(), ..plan.clone() };
     assert_eq!(refusal(host.take_text(&other, text.clone()).await), ReasonCode::WrongTarget);
     let order = Order { action_id: plan.action_id, plan: text, signatures: Vec::new() };
-    assert_eq!(refusal(host.orders.take(ActionKind::ServiceControl, order, now()).await), ReasonCode::WrongTarget);
+    assert_eq!(refusal(host.orders.take(ActionKind::ServiceControl, order, clock()).await), ReasonCode::WrongTarget);
     let broken = exec("true", &[]);
     assert_eq!(refusal(host.take_text(&broken, "{}".to_owned()).await), ReasonCode::InvalidPlan);
 }
@@ -336,6 +360,7 @@ async fn a_survivor_is_killed_before_its_action_is_interrupted_and_another_begin
         plan_hash: PlanHash::of(&plan.to_text().expect("JSON")),
         kind: plan.kind.to_string(),
         expires_at: plan.expires_at,
+        signed_by: Vec::new(),
     };
     host.orders.journal.begin(&intent).await.expect("written");
     let mut survivor = tokio::process::Command::new("sleep").arg("300").process_group(0).spawn().expect("starts");
@@ -363,6 +388,7 @@ async fn a_stranger_with_the_number_of_an_old_group_is_left_alone() {
         plan_hash: PlanHash::of("x"),
         kind: plan.kind.to_string(),
         expires_at: plan.expires_at,
+        signed_by: Vec::new(),
     };
     host.orders.journal.begin(&intent).await.expect("written");
     let mut stranger =
@@ -490,6 +516,7 @@ mod kinds {
             plan_hash: PlanHash::of(&change.to_text().expect("JSON")),
             kind: change.kind.to_string(),
             expires_at: change.expires_at,
+            signed_by: Vec::new(),
         };
         host.orders.journal.begin(&intent).await.expect("written");
         let kept = Kept::new(&host.orders.means.files);

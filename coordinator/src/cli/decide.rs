@@ -1,23 +1,27 @@
 //! Deciding on actions, and running scenarios.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::Path,
+};
 
-use farol_protocol::{ActionId, Plan, PlanHash};
+use farol_protocol::{ActionId, Language, Plan, PlanHash};
 use serde_json::{Value, json};
 
 use super::{
     Connection,
     client::Client,
     lists::{text, time},
-    output,
+    output, signing_keys,
 };
 use crate::{
     error::{Error, Result},
     text::plain,
 };
 
-/// Shows an action and agrees to exactly what it showed.
-pub(super) async fn approve(to: &Connection, id: ActionId, comment: &str, yes: bool) -> Result<()> {
+/// Shows an action and agrees to exactly what it showed, with a signature
+/// where `key` names the file of a private key.
+pub(super) async fn approve(to: &Connection, id: ActionId, comment: &str, key: Option<&Path>, yes: bool) -> Result<()> {
     let client = Client::new(to)?;
     let id = id.to_string();
     let action: Value = client.get(&["actions", &id], &[]).await?;
@@ -35,7 +39,10 @@ pub(super) async fn approve(to: &Connection, id: ActionId, comment: &str, yes: b
             return Err(Error::Refused("not approved".to_owned()));
         }
     }
-    let body = json!({"plan_hash": hash.as_str(), "comment": comment});
+    let mut body = json!({"plan_hash": hash.as_str(), "comment": comment});
+    if let Some(file) = key {
+        body["signatures"] = json!([signing_keys::sign(&client, file, &hash).await?]);
+    }
     let (status, answer) = client.post(&["actions", &id, "approve"], &body).await?;
     if to.json {
         return output::json(&answer);
@@ -80,16 +87,19 @@ fn check_plan(action: &Value, id: &str) -> Result<PlanHash> {
 }
 
 fn summary(action: &Value) -> Result<String> {
-    let (plan, _) = Plan::parse(action["plan"].as_str().unwrap_or_default())?;
+    let bytes = action["plan"].as_str().unwrap_or_default();
+    let (plan, effect) = Plan::parse(bytes)?;
+    // From the bytes that are approved, not from what is said about them.
+    let expires = json!({"at": plan.expires_at});
     let fields = [
-        ("Host", text(action, "host")),
-        ("What", text(action, "what")),
+        ("Host", format!("{} ({})", text(action, "host"), plan.host_id)),
+        ("What", crate::text::effect(&effect, Language::En)),
         ("Params", visible(&plan.params.to_string())),
         ("Class", plan.risk_class.to_string()),
         ("Asked by", plan.requested_by),
         ("Reason", text(action, "reason")),
-        ("Expires", time(action, "expires_at")),
-        ("Plan", text(action, "plan_hash")),
+        ("Expires", time(&expires, "at")),
+        ("Plan", PlanHash::of(bytes).to_string()),
     ];
     let lines: Vec<String> = fields
         .iter()
@@ -161,7 +171,7 @@ mod tests {
         assert!(shown.contains(&"x".repeat(300)), "{shown}");
         assert!(shown.contains(r#""a  b\u{202e}""#), "{shown}");
         assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
-        for words in ["vm112", "remove", "R2", "ana", "full disk", "1970-01-01 01:00:00Z"] {
+        for words in ["vm112 (vm112)", "run `rm -r /tmp/a", "R2", "ana", "full disk", "1970-01-01 01:00:00Z"] {
             assert!(shown.contains(words), "{words}");
         }
     }

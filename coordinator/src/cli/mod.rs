@@ -8,6 +8,7 @@ mod keys;
 mod lists;
 mod output;
 mod show;
+mod signing_keys;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -44,6 +45,12 @@ pub enum Once {
     /// API tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Keys that people sign approvals with
+    #[command(subcommand)]
+    Key(SigningKeyCommand),
+    /// People who sign approvals
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// List hosts, or show one
     #[command(args_conflicts_with_subcommands = true)]
     Hosts {
@@ -93,6 +100,9 @@ pub enum Once {
         /// What you say about it
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         comment: String,
+        /// Sign with the private key in this file, as the host may ask
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
         /// Do not ask again
         #[arg(long)]
         yes: bool,
@@ -259,6 +269,64 @@ pub enum TokenCommand {
     },
 }
 
+/// Commands on the keys that people sign with.
+#[derive(Debug, Subcommand)]
+pub enum SigningKeyCommand {
+    /// Make an Ed25519 key on this machine and register its public half
+    Add {
+        /// Name of the key's file; of the operator too, unless --operator says it
+        #[arg(value_parser = token_name, required_unless_present = "operator")]
+        name: Option<String>,
+        /// Whose key it is: the name of their API token
+        #[arg(long, value_name = "NAME", value_parser = token_name)]
+        operator: Option<String>,
+        /// Where the private key is, or is to be [default: ~/.config/farol/NAME.pem]
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Register a public key that was made elsewhere
+    Register {
+        /// The key, as `farol key add` and `farol key list --json` print it
+        #[arg(value_name = "ed25519:…")]
+        public: farol_protocol::signing::PublicKey,
+        /// Whose key it is: the name of their API token
+        #[arg(long, value_name = "NAME", value_parser = token_name)]
+        operator: String,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// List keys
+    List {
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Take a key back
+    Revoke {
+        /// The key's id, 16 hexadecimal digits
+        #[arg(value_name = "KEY")]
+        key_id: String,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+}
+
+/// Commands on operators.
+#[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// Print the operators with their keys, to paste into a host's policy
+    Export {
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+}
+
 /// How long a token can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
@@ -305,6 +373,17 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Token(TokenCommand::Create { name, role, ttl, json, data }) => {
             admin::create_token(&data, &name, role, ttl, json).await
         }
+        Once::Key(SigningKeyCommand::Add { name, operator, file, to }) => {
+            let operator = operator.or_else(|| name.clone()).unwrap_or_default();
+            let name = name.unwrap_or_else(|| operator.clone());
+            signing_keys::add(&to, &operator, &name, file.as_deref()).await
+        }
+        Once::Key(SigningKeyCommand::Register { public, operator, to }) => {
+            signing_keys::register(&to, &operator, &public).await
+        }
+        Once::Key(SigningKeyCommand::List { to }) => signing_keys::list(&to).await,
+        Once::Key(SigningKeyCommand::Revoke { key_id, to }) => signing_keys::revoke(&to, &key_id).await,
+        Once::Operator(OperatorCommand::Export { to }) => signing_keys::export(&to).await,
         Once::Hosts { show: Some(HostsCommand::Show { name, to }), .. } => show::host(&to, &name).await,
         Once::Hosts { show: None, to } => lists::hosts(&to).await,
         Once::Findings { all, to } => lists::findings(&to, all).await,
@@ -316,7 +395,7 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Actions { command: Some(ActionsCommand::Propose { host, kind, params, reason, to }), .. } => {
             actions::propose(&to, &host, kind, &params, &reason).await
         }
-        Once::Approve { id, comment, yes, to } => decide::approve(&to, id, &comment, yes).await,
+        Once::Approve { id, comment, key, yes, to } => decide::approve(&to, id, &comment, key.as_deref(), yes).await,
         Once::Reject { id, comment, to } => decide::reject(&to, id, &comment).await,
         Once::Run { scenario, to } => decide::run(&to, &scenario).await,
         Once::Openapi => output::json(&crate::http::document()),
@@ -389,6 +468,12 @@ mod tests {
             "farol actions show 0190f5d2-7b7c-7000-8000-000000000000 --follow --url http://127.0.0.1:1",
             "farol actions propose vm112 logs.read {} --reason look --json",
             "farol approve 0190f5d2-7b7c-7000-8000-000000000000 --yes",
+            "farol approve 0190f5d2-7b7c-7000-8000-000000000000 --key ana.pem",
+            "farol key add ana",
+            "farol key add laptop --operator ana --file ana.pem --json",
+            "farol key list --json",
+            "farol key revoke 21fe31dfa154a261",
+            "farol operator export --json",
             "farol reject 0190f5d2-7b7c-7000-8000-000000000000 --comment no",
             "farol run proxmox.cluster",
             "farol openapi",
@@ -417,6 +502,9 @@ mod tests {
             "farol actions propose vm112 logs.read {}",
             "farol approve a-118",
             "farol reject 0190f5d2-7b7c-7000-8000-000000000000",
+            "farol key add",
+            "farol key add ../ana",
+            "farol key register ed25519:AAAA --operator ana",
             "farol sail",
         ] {
             let error = parse(line).expect_err(line);

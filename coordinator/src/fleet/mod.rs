@@ -29,6 +29,7 @@ use farol_protocol::{
     ActionId, Effect, HostId, Plan, SessionId, Timestamp,
     frame::{self, ActionRef, Order, ToAgent},
     legacy as wire,
+    signing::Signature,
 };
 pub use listener::{Southbound, serve};
 pub(crate) use results::lose;
@@ -232,14 +233,14 @@ impl Fleet {
     }
 
     /// Hands an order to its host's connection, once per connection.
-    pub fn hand(&self, row: &ActionRow) -> Handed {
+    pub fn hand(&self, row: &ActionRow, signatures: Vec<Signature>) -> Handed {
         let connected = self.connected.read().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = connected.get(&row.host) else { return Handed::NotNow };
         let mut sent = known.sent.lock().unwrap_or_else(PoisonError::into_inner);
         if *sent == Some(row.id) {
             return Handed::Before;
         }
-        let Some(text) = order(known.peer, row) else { return Handed::Never };
+        let Some(text) = order(known.peer, row, signatures) else { return Handed::Never };
         if known.outgoing.try_send(text).is_err() {
             return Handed::NotNow;
         }
@@ -276,10 +277,10 @@ impl Fleet {
 }
 
 /// The order in the words of its peer; none where that peer has no such order.
-fn order(peer: Peer, row: &ActionRow) -> Option<String> {
+fn order(peer: Peer, row: &ActionRow, signatures: Vec<Signature>) -> Option<String> {
     match peer {
         Peer::V1 => {
-            let order = Order { action_id: row.id, plan: row.plan.clone(), signatures: Vec::new() };
+            let order = Order { action_id: row.id, plan: row.plan.clone(), signatures };
             Some(frame::encode(&ToAgent::order(row.kind, order)))
         }
         Peer::Legacy => match Plan::parse(&row.plan) {

@@ -15,7 +15,7 @@ use super::session::{Connection, End};
 use crate::{
     action::{Event, State},
     app::Shared,
-    auth::Operator,
+    auth::Requester,
     error::{Error, Result},
     events::Noun,
     remediation::{self, Proposal},
@@ -204,7 +204,8 @@ async fn plan_again(app: &Shared, row: &ActionRow, host: &HostRow, class: RiskCl
     }
     let (plan, _) = farol_protocol::Plan::parse(&row.plan)?;
     let proposal = Proposal {
-        by: &Operator::persona(Persona::A7),
+        // Whoever asked stays whoever asked: of R3 they are not to be a signer.
+        by: &Requester::of(row),
         host: (host.key, &host.id),
         kind: plan.kind,
         params: plan.params,

@@ -7,7 +7,7 @@ use axum::{
     extract::State,
     http::{HeaderName, StatusCode, header},
 };
-use farol_protocol::{ActionId, ActionKind, PlanHash, Timestamp, action::Outcome};
+use farol_protocol::{ActionId, ActionKind, PlanHash, Timestamp, action::Outcome, signing::Signature};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -153,6 +153,24 @@ pub(super) struct Decision {
     comment: String,
 }
 
+/// An approval, bound to the plan it was made on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewApproval {
+    /// The `plan_hash` of the action as the person read it.
+    #[schema(value_type = String)]
+    plan_hash: PlanHash,
+    /// What they say, at most 1,000 characters.
+    #[serde(default)]
+    #[schema(max_length = 1000)]
+    comment: String,
+    /// The approver's signature under the plan, where the host asks for one:
+    /// `operator`, `key_id`, `alg`, `signature`.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    signatures: Vec<Signature>,
+}
+
 /// Which actions.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -217,18 +235,21 @@ pub(super) async fn one(State(app): State<App>, Segment(id): Segment<ActionId>) 
 
 /// Agrees to exactly this plan
 ///
-/// 200 when the action is on its way to its host, 202 when another person must agree too.
+/// 200 when the action is on its way to its host, 202 when another person must agree too. Above the class that the
+/// host runs unsigned, a signature is needed: 409 `signature_required`; one that does not count is 422
+/// `bad_signature`.
 #[utoipa::path(post, path = "/api/v1/actions/{id}/approve", tag = "actions", operation_id = "approve_action",
-    params(("id" = String, Path, description = "The action")), request_body = Decision,
+    params(("id" = String, Path, description = "The action")), request_body = NewApproval,
     responses((status = 200, body = ActionView), (status = 202, body = ActionView)))]
 pub(super) async fn approve(
     State(app): State<App>,
     Caller(operator): Caller,
     Segment(id): Segment<ActionId>,
-    Body(decision): Body<Decision>,
+    Body(decision): Body<NewApproval>,
 ) -> Result<(StatusCode, Json<ActionView>), ApiError> {
     extract::check_length("comment", &decision.comment, MAX_COMMENT)?;
-    let (status, row) = match app.approve(&operator, id, &decision.plan_hash, &decision.comment).await? {
+    let decided = app.approve(&operator, id, &decision.plan_hash, &decision.comment, &decision.signatures).await?;
+    let (status, row) = match decided {
         Decided::Queued(row) => (StatusCode::OK, row),
         Decided::WaitsForSecond(row) => (StatusCode::ACCEPTED, row),
     };

@@ -14,6 +14,7 @@ mod inbox;
 mod ingest;
 mod internal;
 mod openapi;
+mod operators;
 mod permissions;
 mod problem;
 mod roster;
@@ -82,6 +83,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(actions::approve))
         .routes(routes!(actions::reject))
         .routes(routes!(actions::cancel))
+        .routes(routes!(operators::keys, operators::add))
+        .routes(routes!(operators::revoke))
         .routes(routes!(events::stream))
         .routes(routes!(health::metrics))
         .routes(routes!(openapi::document))

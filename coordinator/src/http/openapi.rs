@@ -34,6 +34,7 @@ const PATH: &str = "/api/openapi.json";
         (name = "hosts", description = "Machines"),
         (name = "findings", description = "Problems"),
         (name = "actions", description = "Steps on hosts, which people decide on"),
+        (name = "operators", description = "People who sign approvals, and their keys"),
         (name = "events", description = "Changes, live"),
         (name = "health", description = "The coordinator itself")
     )

@@ -24,6 +24,8 @@ pub(crate) enum Permission {
     Decide,
     /// A role that posts telemetry for hosts, or a host for itself.
     Ingest,
+    /// A role that manages whom to trust.
+    Trust,
 }
 
 impl Permission {
@@ -34,6 +36,7 @@ impl Permission {
             Self::OpsView => &Role::ALL,
             Self::RunScenario | Self::Decide => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator],
             Self::Ingest => crate::ingest::ROLES,
+            Self::Trust => &[Role::SuperAdmin],
             Self::Propose => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator, Role::Devops],
         }
     }
@@ -46,6 +49,7 @@ impl Permission {
             Self::Propose => "asking for actions",
             Self::Decide => "deciding on actions",
             Self::Ingest => "posting telemetry",
+            Self::Trust => "managing keys",
         }
     }
 }
@@ -77,9 +81,9 @@ const fn write(path: &'static str, permission: Permission) -> Row {
 
 const PAGE: &[&str] = &["limit", "cursor"];
 
-use Permission::{Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario};
+use Permission::{Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario, Trust};
 
-static TABLE: [Row; 31] = [
+static TABLE: [Row; 34] = [
     // The operations agents' own API.
     get("/api/v1/agents/roster", OpsView),
     list("/api/v1/agents/inbox", &["role", "limit", "cursor"]),
@@ -108,6 +112,9 @@ static TABLE: [Row; 31] = [
     write("/api/v1/actions/{id}/approve", Decide),
     write("/api/v1/actions/{id}/reject", Decide),
     write("/api/v1/actions/{id}/cancel", Decide),
+    get("/api/v1/operators/keys", OpsView),
+    write("/api/v1/operators/keys", Trust),
+    write("/api/v1/operators/keys/{key_id}/revoke", Trust),
     list("/api/v1/events", &["last_event_id"]),
     // Counts and names of checks, no text from hosts: a scraper needs no token.
     get("/metrics", Public),
@@ -201,6 +208,7 @@ mod tests {
             assert!(holds(role, Permission::OpsView));
             assert_eq!(holds(role, Permission::RunScenario), first_three);
             assert_eq!(holds(role, Permission::Decide), first_three);
+            assert_eq!(holds(role, Permission::Trust), role == Role::SuperAdmin);
             assert_eq!(holds(role, Permission::Propose), first_three || role == Role::Devops);
         }
     }

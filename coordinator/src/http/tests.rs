@@ -374,8 +374,8 @@ async fn an_action_is_decided_on_as_it_was_read() {
     assert_eq!((status, &body["code"]), (409, &json!("plan_mismatch")));
     let (status, body) = decide("approve", json!({"plan_hash": "abc"})).await;
     assert_eq!((status, &body["code"]), (400, &json!("invalid_body")));
-    let (status, body) = decide("approve", json!({"plan_hash": action["plan_hash"], "signatures": []})).await;
-    assert!(status == 400 && body["detail"].as_str().expect("text").contains("unknown field `signatures`"), "{body}");
+    let (status, body) = decide("approve", json!({"plan_hash": action["plan_hash"], "signature": []})).await;
+    assert!(status == 400 && body["detail"].as_str().expect("text").contains("unknown field `signature`"), "{body}");
     let (status, body) = decide("approve", good.clone()).await;
     assert_eq!((status, &body["state"]), (200, &json!("queued")), "{body}");
     let (status, body) = decide("reject", good).await;

@@ -89,12 +89,15 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
     if row.expires_at <= now && host.protocol == Some(0) {
         return Ok(());
     }
-    if fresh {
+    let signatures = if fresh {
         // The host may have changed since the approval: then it waits.
-        if let Err(why) = remediation::may_leave(&row, host) {
-            tracing::debug!(action_id = %row.id, "an order waits: {why}");
-            return Ok(());
-        }
+        let signatures = match remediation::may_leave(&app.store, &row, host).await {
+            Ok(signatures) => signatures,
+            Err(why) => {
+                tracing::debug!(action_id = %row.id, "an order waits: {why}");
+                return Ok(());
+            }
+        };
         if row.reason_code.is_none() && row.detail.is_some() && now.since(row.updated_at) < RETURNED_WAIT_MS {
             return Ok(());
         }
@@ -105,7 +108,10 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
         }
         row = stepped.into_row();
         app.events.publish(Noun::Action, row.id.to_string(), State::Sent.as_str());
-    }
+        signatures
+    } else {
+        app.store.signatures(row.id).await?.into_iter().map(|signed| signed.signature).collect()
+    };
     // Before the order, so that the host refuses what it has not begun.
     if row.cancel_requested && !app.fleet.cancel(row.host, row.id) {
         return Ok(());
@@ -116,7 +122,7 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
         app.fleet.note_order(row.host, row.id);
         return Ok(());
     }
-    match app.fleet.hand(&row) {
+    match app.fleet.hand(&row, signatures) {
         Handed::Now => {
             let session_id = app.fleet.session(row.host).map(|session| session.to_string());
             tracing::info!(agent_id = host.id.as_str(), session_id, action_id = %row.id, "an order was sent");

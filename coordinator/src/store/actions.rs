@@ -1,7 +1,7 @@
 //! Actions: plans, decisions, and what is read of them. How they move is in
 //! [`super::steps`].
 
-use farol_protocol::{ActionId, ActionKind, PlanHash, RiskClass, Timestamp, action::Outcome};
+use farol_protocol::{ActionId, ActionKind, PlanHash, RiskClass, Timestamp, action::Outcome, signing::Signature};
 use serde::Serialize;
 use sqlx::{Any, AnyConnection, FromRow, QueryBuilder};
 
@@ -9,7 +9,7 @@ use super::{
     Cursor, Page, Store, audit,
     hosts::HostKey,
     inbox::{self, Note},
-    serde_word,
+    keys, serde_word,
     steps::{self, Request, Step, Stepped},
     word,
 };
@@ -118,6 +118,8 @@ pub struct ApprovalRow {
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
+    /// The key they signed with; null where no signature was given.
+    pub key_id: Option<String>,
 }
 
 #[derive(FromRow)]
@@ -175,6 +177,15 @@ impl TryFrom<Raw> for ActionRow {
             updated_at: Timestamp::from_ms(raw.updated_ms),
         })
     }
+}
+
+/// What somebody says with their decision.
+#[derive(Debug, Clone, Copy)]
+pub struct Approval<'a> {
+    /// In words.
+    pub comment: &'a str,
+    /// With their key.
+    pub signature: Option<&'a Signature>,
 }
 
 /// What an approval led to.
@@ -294,27 +305,30 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn approvals(&self, id: ActionId) -> Result<Vec<ApprovalRow>> {
-        let rows: Vec<(String, String, String, String, i64)> = sqlx::query_as(
-            "select approver, decision, plan_hash, comment, at_ms from approval where action_id = $1 order by at_ms",
+        let rows: Vec<(String, String, String, String, i64, Option<String>)> = sqlx::query_as(
+            "select approver, decision, plan_hash, comment, at_ms, signature from approval where action_id = $1 order by at_ms",
         )
         .bind(id.to_string())
         .fetch_all(self.state().read())
         .await
         .context("read the approvals")?;
-        Ok(rows
-            .into_iter()
-            .map(|(approver, decision, plan_hash, comment, at)| ApprovalRow {
-                approver,
-                decision,
-                plan_hash,
-                comment,
-                at: Timestamp::from_ms(at),
+        rows.into_iter()
+            .map(|(approver, decision, plan_hash, comment, at, signature)| {
+                Ok(ApprovalRow {
+                    approver,
+                    decision,
+                    plan_hash,
+                    comment,
+                    at: Timestamp::from_ms(at),
+                    key_id: signature.map(|text| keys::stored(&text)).transpose()?.map(|signature| signature.key_id),
+                })
             })
-            .collect())
+            .collect()
     }
 
     /// A person agrees to exactly this plan. R3 takes two people, neither of
-    /// them the requester, one of them a lead; other classes take one.
+    /// them the requester, one of them a lead; other classes take one. The
+    /// signature was checked before.
     ///
     /// # Errors
     /// Another plan, a signature is needed, the action is not waiting, the
@@ -324,7 +338,7 @@ impl Store {
         by: &Operator,
         id: ActionId,
         plan_hash: &PlanHash,
-        comment: &str,
+        decision: Approval<'_>,
         note: Note,
         now: Timestamp,
     ) -> Result<Decided> {
@@ -334,10 +348,10 @@ impl Store {
         if row.expires_at <= now {
             return Err(Error::Refused("the action has expired; propose it again".to_owned()));
         }
-        if row.class == RiskClass::R3 && row.requested_by == by.name() {
+        if row.class == RiskClass::R3 && row.requested_by.eq_ignore_ascii_case(by.name()) {
             return Err(Error::Forbidden("whoever asked for an R3 action cannot approve it".to_owned()));
         }
-        record_decision(&mut write, by, &row, "approved", comment, now).await?;
+        record_decision(&mut write, by, &row, "approved", decision, now).await?;
         if row.class == RiskClass::R3 && !two_people(&mut write, id).await? {
             write.commit().await?;
             return Ok(Decided::WaitsForSecond(row));
@@ -388,7 +402,7 @@ impl Store {
         let mut write = self.state().write().await?;
         let row = select(&mut write, id).await?;
         check_decision(&row, plan_hash, "rejected")?;
-        record_decision(&mut write, by, &row, "rejected", comment, now).await?;
+        record_decision(&mut write, by, &row, "rejected", Approval { comment, signature: None }, now).await?;
         let reject = Request::of(id, Step::new(Event::Reject, by.name()).saying(note), now);
         let stepped = steps::take(&mut write, &[reject]).await?.pop();
         write.commit().await?;
@@ -411,12 +425,17 @@ async fn record_decision(
     by: &Operator,
     row: &ActionRow,
     decision: &'static str,
-    comment: &str,
+    said: Approval<'_>,
     now: Timestamp,
 ) -> Result<()> {
+    let Approval { comment, signature } = said;
+    let text = signature
+        .map(serde_json::to_string)
+        .transpose()
+        .map_err(|error| Error::Corrupt { what: "signature", value: error.to_string() })?;
     let inserted = sqlx::query(
-        "insert into approval (action_id, approver, role, decision, plan_hash, comment, at_ms)
-         values ($1, $2, $3, $4, $5, $6, $7) on conflict (action_id, approver) do nothing",
+        "insert into approval (action_id, approver, role, decision, plan_hash, comment, at_ms, signature)
+         values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (action_id, approver) do nothing",
     )
     .bind(row.id.to_string())
     .bind(by.name())
@@ -425,13 +444,15 @@ async fn record_decision(
     .bind(row.plan_hash.as_str())
     .bind(comment)
     .bind(now.as_ms())
+    .bind(text)
     .execute(&mut *connection)
     .await
     .context("store the decision")?;
     if inserted.rows_affected() == 0 {
         return Err(Error::Refused("you have decided on this action already; another person must".to_owned()));
     }
-    let detail = format!("{decision} plan {}: {comment}", row.plan_hash);
+    let signed = signature.map(|signature| format!(", signed with key {}", signature.key_id)).unwrap_or_default();
+    let detail = format!("{decision} plan {}{signed}: {comment}", row.plan_hash);
     let id = row.id.to_string();
     let entry = audit::NewEntry {
         at: now,

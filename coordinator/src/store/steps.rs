@@ -430,7 +430,8 @@ mod tests {
             effect_key: action.id.to_string(),
         };
         let by = Operator::local_administrator();
-        let decided = store.approve(&by, action.id, &action.plan_hash, "", note, Timestamp::now()).await;
+        let said = crate::store::actions::Approval { comment: "", signature: None };
+        let decided = store.approve(&by, action.id, &action.plan_hash, said, note, Timestamp::now()).await;
         assert!(matches!(decided.expect("approved"), Decided::Queued(row) if row.state == State::Queued));
         action.id
     }

@@ -1,6 +1,7 @@
 //! Farol as its users meet it: real processes, real TLS, real files.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod captured;
 mod disk;
 mod doctor;
 mod enrolment;
@@ -13,5 +14,6 @@ mod orders;
 mod partition;
 mod shell_agent;
 mod signed_http;
+mod signing;
 mod support;
 mod wire_client;

@@ -133,7 +133,8 @@ async fn queue(store: &Store, hosts: &[Host]) -> Result<()> {
         let (action, _) = proposal.plan(Timestamp::now())?;
         store.propose(&action, None).await?;
         let said = note(action.id, "approved", "bench", true, "decision", String::new());
-        store.approve(&by, action.id, &action.plan_hash, "", said, Timestamp::now()).await?;
+        let approval = Approval { comment: "", signature: None };
+        store.approve(&by, action.id, &action.plan_hash, approval, said, Timestamp::now()).await?;
     }
     Ok(())
 }
