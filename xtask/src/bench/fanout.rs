@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use farol_coordinator::{
     auth::Operator,
     remediation::{Proposal, note},
-    store::Store,
+    store::{Store, actions::Approval},
 };
 use farol_protocol::{ActionKind, PlanHash, RiskClass, Timestamp};
 use farol_tests::{Site, peer::Peer, process::Process};
@@ -133,8 +133,8 @@ async fn queue(store: &Store, hosts: &[Host]) -> Result<()> {
         let (action, _) = proposal.plan(Timestamp::now())?;
         store.propose(&action, None).await?;
         let said = note(action.id, "approved", "bench", true, "decision", String::new());
-        let approval = Approval { comment: "", signature: None };
-        store.approve(&by, action.id, &action.plan_hash, approval, said, Timestamp::now()).await?;
+        let agreed = Approval { comment: "", signature: None };
+        store.approve(&by, action.id, &action.plan_hash, agreed, said, Timestamp::now()).await?;
     }
     Ok(())
 }
