@@ -14,6 +14,7 @@ use crate::{
 
 /// First frame of such a peer. Open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
     /// The host's id or its enrolled name.
     pub agent_id: String,
@@ -33,6 +34,7 @@ pub struct Hello {
 
 /// Answer to [`Hello`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HelloAnswer {
     /// Always true; a refused peer gets [`Answer`] with an error.
     pub ok: bool,
@@ -42,6 +44,7 @@ pub struct HelloAnswer {
 
 /// Answer to a push, or the refusal of a frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Answer {
     /// Whether it is committed.
     pub ok: bool,
@@ -55,6 +58,7 @@ pub struct Answer {
 
 /// The one order such a peer takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Exec {
     /// Always `command.exec`.
     pub method: String,
@@ -96,6 +100,7 @@ pub enum FromAgent {
 
 /// A batch without `seq`, deduplicated by host and `action_id`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryPush {
     /// Always `telemetry.push`.
@@ -110,6 +115,7 @@ pub struct TelemetryPush {
 
 /// Answer to [`Exec`], matched by `action_id` if present, else to the one open order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExecAnswer {
     /// Whether it ran and succeeded.
