@@ -9,6 +9,7 @@ pub mod proxy;
 pub mod signed;
 pub mod site;
 pub mod smtp;
+pub mod standin;
 pub mod wait;
 
 pub use api::Api;
