@@ -478,11 +478,27 @@ const TO_AGENT: &[&str] = &[
     "error",
 ];
 
+/// Longest message of a refusal, in characters. It repeats parts of what was
+/// refused, which may be as long as a frame and must not make its answer so.
+const LONGEST_MESSAGE: usize = 500;
+/// Of these the end, which names the place.
+const MESSAGE_END: usize = 100;
+
+/// The message, without its middle where it is too long.
+pub(crate) fn shortened(message: String) -> String {
+    let length = message.chars().count();
+    if length <= LONGEST_MESSAGE {
+        return message;
+    }
+    let begin = message.chars().take(LONGEST_MESSAGE - MESSAGE_END - 1);
+    begin.chain(std::iter::once('…')).chain(message.chars().skip(length - MESSAGE_END)).collect()
+}
+
 fn explain(text: &str, known: &[&str], error: &serde_json::Error) -> FrameError {
     let Ok(peek) = serde_json::from_str::<Peek<'_>>(text) else {
         return FrameError {
             code: if error.is_data() { ErrorCode::InvalidFrame } else { ErrorCode::NotJson },
-            message: format!("the frame is not one JSON object with a text `method`: {error}"),
+            message: shortened(format!("the frame is not one JSON object with a text `method`: {error}")),
             method: None,
             action_id: None,
         };
@@ -495,7 +511,7 @@ fn explain(text: &str, known: &[&str], error: &serde_json::Error) -> FrameError 
         }
         Some(name) => (ErrorCode::InvalidFrame, format!("the `{name}` frame is not valid: {error}")),
     };
-    FrameError { code, message, method, action_id: peek.action_id.and_then(|id| id.parse().ok()) }
+    FrameError { code, message: shortened(message), method, action_id: peek.action_id.and_then(|id| id.parse().ok()) }
 }
 
 impl FromAgent {
@@ -606,6 +622,15 @@ mod tests {
         assert_eq!(unknown_field.code, ErrorCode::InvalidFrame);
         assert!(unknown_field.message.contains("sudo"), "{}", unknown_field.message);
         assert_eq!(unknown_field.action_id.map(|id| id.to_string()), Some(id.to_owned()));
+    }
+
+    #[test]
+    fn the_refusal_of_a_long_frame_is_short_and_still_names_the_place() {
+        let field = "x".repeat(100_000);
+        let refused = FromAgent::parse(&format!(r#"{{"method":"heartbeat","{field}":1}}"#)).expect_err("refused");
+        assert_eq!(refused.message.chars().count(), LONGEST_MESSAGE);
+        assert!(refused.message.starts_with("the `heartbeat` frame is not valid: unknown field `xxx"), "{refused}");
+        assert!(refused.message.contains("expected `timestamp`"), "{refused}");
     }
 
     #[test]

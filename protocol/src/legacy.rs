@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::{
     ActionId, Timestamp,
     effect::CommandExec,
-    frame::{ErrorCode, FrameError, HelloPolicy},
+    frame::{ErrorCode, FrameError, HelloPolicy, shortened},
 };
 
 /// First frame of such a peer. Open.
@@ -145,7 +145,7 @@ impl FromAgent {
     pub fn parse(text: &str) -> Result<Self, FrameError> {
         let fail = |code, message, method: Option<&str>| FrameError {
             code,
-            message,
+            message: shortened(message),
             method: method.map(|m| m.chars().take(64).collect()),
             action_id: None,
         };
