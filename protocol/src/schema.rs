@@ -265,38 +265,29 @@ fn legacy_to_agent() -> Value {
     )
 }
 
-/// The body of `POST /ingest`, whose fields other programs have fixed.
+/// The body of `POST /ingest`, whose fields other programs have fixed. Open.
 fn ingest() -> Value {
+    let text = |what: &str| json!({"type": ["string", "null"], "description": what});
+    // Programs that count in floating point write `1024.0`, which is an integer here.
+    let bytes = json!({"type": "integer", "minimum": 0});
+    let load = json!({"type": ["array", "null"], "items": {"type": "number", "minimum": 0}, "minItems": 3, "maxItems": 3,
+        "description": "Load averages of 1, 5 and 15 minutes."});
+    let mem = json!({"type": ["object", "null"], "required": ["total", "free"],
+        "properties": {"total": bytes, "free": bytes}, "description": "Bytes; `free` is at most `total`."});
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:farol:schema:v1:ingest",
         "title": "Body of POST /ingest: one reading of a telemetry agent without a certificate",
         "type": "object",
-        "required": ["hostname", "timestamp"],
+        "required": ["hostname", "timestamp", "os"],
         "properties": {
-            "hostname": {"type": "string", "minLength": 1, "description": "The host; with `timestamp` the identity of the reading."},
+            "hostname": {"type": "string", "pattern": "^\\S{1,253}$",
+                "description": "The host; with `timestamp` the identity of the reading."},
             "timestamp": {"type": "string", "format": "date-time", "description": "When it was read, with an offset."},
-            "processes": {"type": "string", "description": "The 20 processes that use most CPU: pid, command, %cpu, %mem."},
-            "netstat": {"type": "string", "description": "Output of `ss -s` or `netstat -s`."},
-            "iostat": {"type": "string", "description": "Output of `iostat`; may be empty."},
-            "os": {
-                "type": "object",
-                "properties": {
-                    "hostname": {"type": "string"},
-                    "load": {
-                        "type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3,
-                        "description": "Load averages of 1, 5 and 15 minutes.",
-                    },
-                    "mem": {
-                        "type": "object",
-                        "properties": {
-                            "total": {"type": "integer", "minimum": 0},
-                            "free": {"type": "integer", "minimum": 0},
-                        },
-                        "description": "Bytes.",
-                    },
-                },
-            },
+            "processes": text("The 20 processes that use most CPU: pid, command, %cpu, %mem."),
+            "netstat": text("Output of `ss -s`, or of what the system has instead."),
+            "iostat": text("Output of `iostat`; may be empty."),
+            "os": {"type": "object", "properties": {"hostname": {"type": "string"}, "load": load, "mem": mem}},
         },
     })
 }
