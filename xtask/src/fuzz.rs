@@ -30,8 +30,11 @@ pub(crate) fn run(target: Option<&str>, seconds: u64) -> Result<()> {
     let folder = root().join("fuzz");
     for name in names {
         sow(&folder.join("corpus").join(name), name)?;
+        let needs_agent: &[&str] = if name == "policy" { &[] } else { &["--no-default-features"] };
         let status = Command::new(&cargo)
-            .args(["fuzz", "run", "--features", "fuzzer", name, "--"])
+            .args(["fuzz", "run", "--features", "fuzzer"])
+            .args(needs_agent)
+            .args([name, "--"])
             .arg(format!("-max_total_time={seconds}"))
             .arg("-max_len=65536")
             // The instrumentation needs flags that a stable compiler keeps to itself.
