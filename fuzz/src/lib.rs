@@ -13,6 +13,7 @@ pub mod plan;
 pub mod policy;
 pub mod registry;
 pub mod seeds;
+pub mod signed;
 
 /// One entry point for bytes from outside.
 #[derive(Clone, Copy)]
@@ -33,4 +34,5 @@ pub const TARGETS: &[Target] = &[
     #[cfg(feature = "policy")]
     Target { name: "policy", check: policy::check, cases: 5_000 },
     Target { name: "registry", check: registry::check, cases: 2_500 },
+    Target { name: "signed", check: signed::check, cases: 20_000 },
 ];

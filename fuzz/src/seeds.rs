@@ -63,6 +63,13 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "plan" => fixtures(&["plan."]),
         "policy" => vec![POLICY.into(), "version: 1\n".into()],
         "registry" => vec![REGISTRY.into(), "version: 1\nhosts: [{name: vm112}]\n".into()],
+        "signed" => vec![
+            format!(
+                "agent-1\n2026-11-20T12:00:00Z\nabcdefghijklmnop\n{}\nPOST\n/southbound/v1/frames?wait=1\n{{}}",
+                "0123456789abcdef".repeat(4)
+            )
+            .into(),
+        ],
         _ => Vec::new(),
     }
 }

@@ -48,6 +48,11 @@ fn any_registry_that_is_read_is_consistent() {
 }
 
 #[test]
+fn only_what_its_sender_signed_is_taken() {
+    holds("signed");
+}
+
+#[test]
 fn half_of_the_seeds_changes_are_still_worth_reading() {
     // A mutator that only breaks syntax would test nothing but the parser.
     let seeds = seeds::of("frames");
