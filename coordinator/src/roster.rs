@@ -210,6 +210,20 @@ mod tests {
     }
 
     #[test]
+    fn the_roster_in_the_documentation_is_this_one() {
+        const DOCUMENT: &str = include_str!("../../docs/AGENTS.md");
+        for row in &ROSTER {
+            let roles = match row.inbox_roles {
+                [] => "none".to_owned(),
+                roles if roles == Role::ALL => "all roles".to_owned(),
+                roles => roles.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(", "),
+            };
+            let line = format!("| {} | {} | `{}` | {roles} |", row.id.as_str(), row.name, row.codename);
+            assert!(DOCUMENT.lines().any(|written| written == line), "docs/AGENTS.md lacks the row: {line}");
+        }
+    }
+
+    #[test]
     fn a_role_is_read_as_it_is_written_and_a_wrong_one_lists_them_all() {
         for role in Role::ALL {
             assert_eq!(role.as_str().parse(), Ok(role));

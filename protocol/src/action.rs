@@ -9,6 +9,7 @@ use crate::{ActionId, HostId, Timestamp, effect::Effect};
 
 /// How much an action may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RiskClass {
     /// Observes.
     R0,
@@ -52,6 +53,7 @@ impl FromStr for RiskClass {
 
 /// Kinds of action, by their name on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ActionKind {
     /// Run a program.
     #[serde(rename = "command.exec")]
@@ -143,6 +145,7 @@ pub enum PlanError {
 /// SHA-256 of a plan's exact bytes, in lowercase hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[0-9a-f]{64}$")))]
 pub struct PlanHash(String);
 
 impl PlanHash {
@@ -208,6 +211,7 @@ impl TryFrom<String> for PlanHash {
 /// The document an approval is bound to. The coordinator writes its bytes
 /// once; from then on everyone passes the same bytes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Version of this document: 1.
@@ -221,6 +225,7 @@ pub struct Plan {
     /// Parameters of the kind, see [`Effect`].
     pub params: Value,
     /// What the approver saw; null where nothing was looked at.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<PreState>"))]
     pub pre_state: Value,
     /// Class at which it was planned.
     pub risk_class: RiskClass,
@@ -259,6 +264,7 @@ impl Plan {
 /// What the approver saw of the thing that a plan changes. The host compares
 /// it with what is there before it begins and refuses a difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PreState {
     /// Whether the service ran.
@@ -281,6 +287,7 @@ impl PreState {
 
 /// How an action ended on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FinalState {
     /// It ran and succeeded.
@@ -314,6 +321,7 @@ impl FinalState {
 
 /// Stable reasons for which a host refuses or ends an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonCode {
     /// The host has no policy file, so it allows no effect.
@@ -386,6 +394,7 @@ impl ReasonCode {
 
 /// What a process left behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// Exit code; absent when a signal ended it.
@@ -405,6 +414,7 @@ pub struct Outcome {
 
 /// What a `file.…` action saw and left.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FileOutcome {
     /// The file.

@@ -203,6 +203,7 @@ const fn default_timeout() -> u64 {
 
 /// Runs a program: an argument vector, never a shell line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CommandExec {
     /// Program: an absolute path, or a name resolved in a fixed PATH.
@@ -220,6 +221,7 @@ pub struct CommandExec {
 
 /// What to do with a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceVerb {
     /// Start it.
@@ -244,6 +246,7 @@ impl ServiceVerb {
 
 /// Controls a service that the host's policy lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ServiceControl {
     /// Name in the host's policy.
@@ -257,6 +260,7 @@ pub struct ServiceControl {
 
 /// Controls a container that the host's policy lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ContainerControl {
     /// Name of the container.
@@ -270,6 +274,7 @@ pub struct ContainerControl {
 
 /// Says how a file differs from wanted content; changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FileDiff {
     /// Absolute path, which the policy's `paths.read` covers.
@@ -284,6 +289,7 @@ pub struct FileDiff {
 /// Replaces a file's content at once, or not at all. Owner, mode and times of
 /// access stay; the content before is kept on the host for `file.rollback`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FileApply {
     /// Absolute path, which the policy's `paths.write` covers.
@@ -309,6 +315,7 @@ pub struct FileApply {
 /// Puts back what a `file.apply` of the same host replaced, if the file is
 /// still as that action left it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FileRollback {
     /// The `file.apply`.
@@ -320,6 +327,7 @@ pub struct FileRollback {
 
 /// Where `logs.read` reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LogSource {
     /// The system's journal of one unit, which the policy lists as a service.
@@ -330,6 +338,7 @@ pub enum LogSource {
 
 /// Reads the last lines of a log within a time span.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LogsRead {
     /// Where.

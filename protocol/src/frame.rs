@@ -18,6 +18,7 @@ use crate::{
 
 /// Frames an agent sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "method")]
 pub enum FromAgent {
     /// First frame of a connection.
@@ -48,6 +49,7 @@ pub enum FromAgent {
 
 /// Frames the coordinator sends. The answer to `hello` alone has no method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "method")]
 pub enum ToAgent {
     /// Every batch of the stream up to `seq` is committed.
@@ -96,6 +98,7 @@ pub enum ToAgent {
 
 /// See [`FromAgent::Hello`]. Open: fields of a newer agent are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
     /// The host's id or its enrolled name; must agree with the certificate.
     pub agent_id: String,
@@ -137,6 +140,7 @@ pub struct Hello {
 
 /// See [`Hello::machine`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
     /// Digest of the operating system's machine id, which a copied disk keeps.
@@ -149,6 +153,7 @@ pub struct Machine {
 
 /// See [`Hello::backlog`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Backlog {
     /// The stream.
@@ -159,6 +164,7 @@ pub struct Backlog {
 
 /// Where an agent's journal stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct JournalHead {
     /// Life of the journal.
@@ -169,6 +175,7 @@ pub struct JournalHead {
 
 /// Answer to [`Hello`]; the first frame the coordinator sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HelloAnswer {
     /// Whether the session is accepted.
     pub ok: bool,
@@ -191,6 +198,7 @@ pub struct HelloAnswer {
 
 /// Limits a coordinator sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HelloPolicy {
     /// Time limits in ms.
     pub timeouts: Timeouts,
@@ -200,6 +208,7 @@ pub struct HelloPolicy {
 
 /// Default time limits in ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Timeouts {
     /// Of `command.exec`.
     pub exec: u64,
@@ -207,6 +216,7 @@ pub struct Timeouts {
 
 /// See [`FromAgent::TelemetryPush`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryPush {
     /// The stream `seq` counts in.
@@ -221,6 +231,7 @@ pub struct TelemetryPush {
 
 /// See [`FromAgent::ActionAccepted`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ActionAccepted {
     /// The action.
@@ -231,6 +242,7 @@ pub struct ActionAccepted {
 
 /// Which output a chunk is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OutputStream {
     /// Standard output.
@@ -242,6 +254,7 @@ pub enum OutputStream {
 /// See [`FromAgent::ActionOutput`]. For people who watch: what counts is the
 /// outcome in the result, and a chunk that cannot leave is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ActionOutput {
     /// The action.
@@ -256,6 +269,7 @@ pub struct ActionOutput {
 
 /// See [`FromAgent::CertificateInstalled`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CertificateInstalled {
     /// End of the certificate that the host has now.
@@ -269,6 +283,7 @@ pub struct CertificateInstalled {
 
 /// See [`FromAgent::ActionResult`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ActionResult {
     /// The action.
@@ -297,6 +312,7 @@ pub struct ActionResult {
 
 /// Sent both ways after `heartbeat_ms` without another frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Heartbeat {
     /// The sender's clock.
@@ -305,6 +321,7 @@ pub struct Heartbeat {
 
 /// See [`ToAgent::TelemetryAck`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryAck {
     /// The stream.
@@ -315,6 +332,7 @@ pub struct TelemetryAck {
 
 /// An order: the agent executes only from the bytes of `plan`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Order {
     /// The action; the plan names the same.
@@ -328,6 +346,7 @@ pub struct Order {
 
 /// Names an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ActionRef {
     /// The action.
@@ -336,6 +355,7 @@ pub struct ActionRef {
 
 /// See [`ToAgent::ChecksAssign`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChecksAssign {
     /// Digest of the assignment; the same version changes nothing.
@@ -349,6 +369,7 @@ pub struct ChecksAssign {
 
 /// See [`ToAgent::CertificateUpdate`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CertificateUpdate {
     /// Leaf for the key the host has, and issuing certificate, PEM.
@@ -363,6 +384,7 @@ pub struct CertificateUpdate {
 
 /// Says that a frame was not understood or not accepted; the connection lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ErrorFrame {
     /// Stable code.
@@ -376,6 +398,7 @@ pub struct ErrorFrame {
 
 /// Stable codes of [`ErrorFrame`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// Not one JSON document.
@@ -455,11 +478,27 @@ const TO_AGENT: &[&str] = &[
     "error",
 ];
 
+/// Longest message of a refusal, in characters. It repeats parts of what was
+/// refused, which may be as long as a frame and must not make its answer so.
+const LONGEST_MESSAGE: usize = 500;
+/// Of these the end, which names the place.
+const MESSAGE_END: usize = 100;
+
+/// The message, without its middle where it is too long.
+pub(crate) fn shortened(message: String) -> String {
+    let length = message.chars().count();
+    if length <= LONGEST_MESSAGE {
+        return message;
+    }
+    let begin = message.chars().take(LONGEST_MESSAGE - MESSAGE_END - 1);
+    begin.chain(std::iter::once('…')).chain(message.chars().skip(length - MESSAGE_END)).collect()
+}
+
 fn explain(text: &str, known: &[&str], error: &serde_json::Error) -> FrameError {
     let Ok(peek) = serde_json::from_str::<Peek<'_>>(text) else {
         return FrameError {
             code: if error.is_data() { ErrorCode::InvalidFrame } else { ErrorCode::NotJson },
-            message: format!("the frame is not one JSON object with a text `method`: {error}"),
+            message: shortened(format!("the frame is not one JSON object with a text `method`: {error}")),
             method: None,
             action_id: None,
         };
@@ -472,7 +511,7 @@ fn explain(text: &str, known: &[&str], error: &serde_json::Error) -> FrameError 
         }
         Some(name) => (ErrorCode::InvalidFrame, format!("the `{name}` frame is not valid: {error}")),
     };
-    FrameError { code, message, method, action_id: peek.action_id.and_then(|id| id.parse().ok()) }
+    FrameError { code, message: shortened(message), method, action_id: peek.action_id.and_then(|id| id.parse().ok()) }
 }
 
 impl FromAgent {
@@ -537,6 +576,7 @@ pub fn encode<T: Serialize>(frame: &T) -> String {
 
 /// Body of `POST /southbound/v1/enroll`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EnrolRequest {
     /// Single-use enrolment token.
@@ -553,6 +593,7 @@ impl std::fmt::Debug for EnrolRequest {
 
 /// Answer to [`EnrolRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnrolAnswer {
     /// The host's id.
     pub host_id: HostId,
@@ -581,6 +622,15 @@ mod tests {
         assert_eq!(unknown_field.code, ErrorCode::InvalidFrame);
         assert!(unknown_field.message.contains("sudo"), "{}", unknown_field.message);
         assert_eq!(unknown_field.action_id.map(|id| id.to_string()), Some(id.to_owned()));
+    }
+
+    #[test]
+    fn the_refusal_of_a_long_frame_is_short_and_still_names_the_place() {
+        let field = "x".repeat(100_000);
+        let refused = FromAgent::parse(&format!(r#"{{"method":"heartbeat","{field}":1}}"#)).expect_err("refused");
+        assert_eq!(refused.message.chars().count(), LONGEST_MESSAGE);
+        assert!(refused.message.starts_with("the `heartbeat` frame is not valid: unknown field `xxx"), "{refused}");
+        assert!(refused.message.contains("expected `timestamp`"), "{refused}");
     }
 
     #[test]

@@ -14,12 +14,17 @@ pub struct InvalidId {
     why: &'static str,
 }
 
+/// A UUID in its usual text form.
+#[cfg(feature = "schema")]
+const UUID: &str = "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$";
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(Uuid);
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("format" = "uuid", "pattern" = UUID)))]
+        pub struct $name(#[cfg_attr(feature = "schema", schemars(with = "String"))] Uuid);
 
         impl $name {
             /// A new identifier that sorts by its time of creation (UUID version 7).
@@ -83,6 +88,14 @@ macro_rules! text_id {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
+        #[cfg_attr(
+            feature = "schema",
+            derive(schemars::JsonSchema),
+            schemars(extend(
+                "pattern" = concat!("^[A-Za-z0-9", $allowed, "]{1,128}$"),
+                "not" = { "enum": [".", ".."] }
+            ))
+        )]
         pub struct $name(String);
 
         impl $name {
@@ -146,7 +159,7 @@ text_id!(
 );
 text_id!(
     /// A check, unique within a host: `disk.root`, `wizard.vm112.bundle/portal`.
-    CheckId, "a check id", "._-/"
+    CheckId, "a check id", "._/-"
 );
 
 #[cfg(test)]

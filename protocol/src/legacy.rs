@@ -9,11 +9,12 @@ use serde_json::{Map, Value};
 use crate::{
     ActionId, Timestamp,
     effect::CommandExec,
-    frame::{ErrorCode, FrameError, HelloPolicy},
+    frame::{ErrorCode, FrameError, HelloPolicy, shortened},
 };
 
 /// First frame of such a peer. Open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
     /// The host's id or its enrolled name.
     pub agent_id: String,
@@ -33,6 +34,7 @@ pub struct Hello {
 
 /// Answer to [`Hello`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HelloAnswer {
     /// Always true; a refused peer gets [`Answer`] with an error.
     pub ok: bool,
@@ -42,6 +44,7 @@ pub struct HelloAnswer {
 
 /// Answer to a push, or the refusal of a frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Answer {
     /// Whether it is committed.
     pub ok: bool,
@@ -55,6 +58,7 @@ pub struct Answer {
 
 /// The one order such a peer takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Exec {
     /// Always `command.exec`.
     pub method: String,
@@ -96,6 +100,7 @@ pub enum FromAgent {
 
 /// A batch without `seq`, deduplicated by host and `action_id`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryPush {
     /// Always `telemetry.push`.
@@ -110,6 +115,7 @@ pub struct TelemetryPush {
 
 /// Answer to [`Exec`], matched by `action_id` if present, else to the one open order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExecAnswer {
     /// Whether it ran and succeeded.
@@ -139,7 +145,7 @@ impl FromAgent {
     pub fn parse(text: &str) -> Result<Self, FrameError> {
         let fail = |code, message, method: Option<&str>| FrameError {
             code,
-            message,
+            message: shortened(message),
             method: method.map(|m| m.chars().take(64).collect()),
             action_id: None,
         };

@@ -12,6 +12,8 @@ pub mod id;
 pub mod legacy;
 pub mod registry;
 pub mod report;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod signing;
 pub mod telemetry;
 pub mod timestamp;
@@ -34,6 +36,7 @@ pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
 /// Language of the texts that operators read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Language {
     /// Brazilian Portuguese, the default.
     #[default]

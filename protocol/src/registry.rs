@@ -21,6 +21,7 @@ use crate::{
 
 /// Members of the roster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Persona {
     /// Maestro, orchestrator.
     A0,
@@ -71,6 +72,7 @@ impl Persona {
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing.
@@ -101,6 +103,7 @@ impl Severity {
 
 /// Where a check runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RunsOn {
     /// On the coordinator.
@@ -127,6 +130,7 @@ pub struct Registry {
 
 /// A group of hosts and integrations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Site {
     /// Identifier.
@@ -224,8 +228,10 @@ pub struct Silence {
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Doc {
+    #[cfg_attr(feature = "schema", schemars(with = "u32"))]
     version: Spanned<u32>,
     #[serde(default)]
     language: Language,
@@ -244,10 +250,13 @@ struct Doc {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct HostDoc {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     name: Spanned<String>,
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     site: Option<Spanned<String>>,
     #[serde(default)]
     vmid: Option<u32>,
@@ -256,9 +265,12 @@ struct HostDoc {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 struct Defaults {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     every: Spanned<String>,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     timeout: Spanned<String>,
     attempts: u32,
     recover: u32,
@@ -272,8 +284,10 @@ impl Default for Defaults {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 struct SilenceDoc {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     after: Spanned<String>,
     persona: Persona,
     severity: Severity,
@@ -290,43 +304,63 @@ impl Default for SilenceDoc {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct ScenarioDoc {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     id: Spanned<String>,
     title: String,
     persona: Persona,
     severity: Severity,
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     hosts: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     runs_on: RunsOn,
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     every: Option<Spanned<String>>,
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     timeout: Option<Spanned<String>>,
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u32>"))]
     attempts: Option<Spanned<u32>>,
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u32>"))]
     recover: Option<Spanned<u32>>,
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<CheckDoc>"))]
     checks: Spanned<Vec<CheckDoc>>,
     #[serde(default)]
     propose: Option<ProposalDoc>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct CheckDoc {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     name: Spanned<String>,
+    #[cfg_attr(feature = "schema", schemars(with = "Probe"))]
     probe: Spanned<Probe>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct ProposalDoc {
     kind: ActionKind,
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     host: Option<Spanned<String>>,
+    #[cfg_attr(feature = "schema", schemars(with = "Value"))]
     params: Spanned<Value>,
+}
+
+/// The schema of the document as it is written.
+#[cfg(feature = "schema")]
+pub(crate) fn schema(generator: schemars::SchemaGenerator) -> schemars::Schema {
+    generator.into_root_schema_for::<Doc>()
 }
 
 /// Environment variables of the specification that change the registry itself.

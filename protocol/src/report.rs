@@ -6,6 +6,7 @@ use crate::{CheckId, Timestamp};
 
 /// What a check found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Healthy.
@@ -33,6 +34,7 @@ impl Status {
 
 /// Why a status is unknown, where the cause changes what Farol does about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownCause {
     /// A variable, path permission or target is missing; opens no finding.
@@ -41,6 +43,7 @@ pub enum UnknownCause {
 
 /// Outcome of one check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Report {
     /// Which check.
@@ -64,6 +67,7 @@ pub struct Report {
 
 /// One check an agent or the coordinator runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CheckSpec {
     /// Identity within the host.
@@ -78,6 +82,7 @@ pub struct CheckSpec {
 
 /// What a check looks at. Every probe is read-only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
     /// A GET request. Value: response time in ms.
@@ -123,6 +128,7 @@ impl Probe {
 
 /// Which side of a threshold is bad.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Worse {
     /// At or above the threshold is bad.
@@ -134,6 +140,7 @@ pub enum Worse {
 
 /// Thresholds on a value, in the probe's unit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// From here on the report is a warning.
@@ -190,6 +197,7 @@ impl Limits {
 
 /// See [`Probe::Http`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HttpProbe {
     /// `http://` or `https://` address.
@@ -207,6 +215,7 @@ pub struct HttpProbe {
 
 /// See [`Probe::Tcp`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TcpProbe {
     /// `host:port`.
@@ -218,6 +227,7 @@ pub struct TcpProbe {
 
 /// See [`Probe::Disk`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DiskProbe {
     /// Mount point.
@@ -229,6 +239,7 @@ pub struct DiskProbe {
 
 /// See [`Probe::Process`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ProcessProbe {
     /// Name of the executable, as `ps -o comm` shows it.
@@ -247,6 +258,7 @@ const fn one() -> u32 {
 
 /// See [`Probe::Sqlite`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SqliteProbe {
     /// Absolute path of the file; on an agent the policy's `paths.read` must cover it.
@@ -268,6 +280,7 @@ fn count() -> String {
 /// See [`Probe::Unit`]. Critical: failed, or not active; warning: on its way
 /// there, or restarted as often as the limits say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UnitProbe {
     /// Name with its type, `nginx.service`.
@@ -280,6 +293,7 @@ pub struct UnitProbe {
 /// See [`Probe::Container`]. Critical: not running, or unhealthy by its own
 /// health check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ContainerProbe {
     /// Name of the container.
@@ -291,6 +305,7 @@ pub struct ContainerProbe {
 
 /// See [`Probe::Journal`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct JournalProbe {
     /// Only this unit's lines.

@@ -32,6 +32,7 @@ pub fn message(plan_hash: &PlanHash) -> Vec<u8> {
 
 /// How a signature was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SignatureAlgorithm {
     /// Ed25519 over `"farol-approval-v1\0"` and the plan hash.
     #[serde(rename = "ed25519")]
@@ -54,6 +55,7 @@ impl SignatureAlgorithm {
 
 /// One person's signature. Binary fields are base64url without padding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Signature {
     /// Name in the policy's `operators`.

@@ -6,6 +6,7 @@ use crate::{Report, Timestamp};
 
 /// What one batch carries. Open: sections that a newer agent adds are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Telemetry {
     /// Readings of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -20,6 +21,7 @@ pub struct Telemetry {
 
 /// One reading of a host. Sizes in bytes, percentages 0 to 100, counters since boot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Metrics {
     /// CPU time in use since the last reading, per cent of all CPUs.
@@ -42,6 +44,7 @@ pub struct Metrics {
 
 /// Part of a whole, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Usage {
     /// In use.
     pub used: u64,
@@ -60,6 +63,7 @@ impl Usage {
 
 /// One mounted file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Disk {
     /// Mount point.
     pub mount: String,
@@ -70,6 +74,7 @@ pub struct Disk {
 
 /// One network interface; counters since boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Network {
     /// Name.
     pub interface: String,
@@ -81,6 +86,7 @@ pub struct Network {
 
 /// Batches that an agent's bounded spool dropped before they were acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Gap {
     /// First sequence number lost.

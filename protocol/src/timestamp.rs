@@ -8,7 +8,15 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::form
 /// Milliseconds since the Unix epoch. Written as `2026-11-20T12:00:00.000Z`;
 /// any RFC 3339 offset is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(i64);
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(extend(
+        "format" = "date-time",
+        "pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
+    ))
+)]
+pub struct Timestamp(#[cfg_attr(feature = "schema", schemars(with = "String"))] i64);
 
 /// The years that RFC 3339 can write: 0000 to 9999.
 const RANGE_MS: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;

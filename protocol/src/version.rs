@@ -7,6 +7,7 @@ pub const CURRENT: u32 = 1;
 
 /// Versions a peer speaks, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VersionRange {
     /// Oldest.

@@ -11,6 +11,7 @@ pub mod signed;
 pub mod signer;
 pub mod site;
 pub mod smtp;
+pub mod standin;
 pub mod wait;
 
 pub use api::Api;

@@ -172,9 +172,17 @@ impl Peer {
     /// # Errors
     /// The connection is over, or none came in time.
     pub async fn receive(&mut self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.receive_text().await?)?)
+    }
+
+    /// The next text frame, as it was sent.
+    ///
+    /// # Errors
+    /// The connection is over, or none came in time.
+    pub async fn receive_text(&mut self) -> Result<String> {
         loop {
             match timeout(PATIENCE, self.socket.next()).await.context("no frame came")? {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(text.as_str())?),
+                Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
                 Some(Ok(Message::Close(frame))) => bail!("the coordinator closed: {frame:?}"),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error.into()),

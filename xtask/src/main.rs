@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod portal;
 mod test;
 
@@ -26,6 +27,14 @@ enum Task {
     },
     /// Format, lint, deny, and run every test
     Test,
+    /// Run the fuzz targets under libFuzzer; `cargo xtask test` runs them over seeds
+    Fuzz {
+        /// Only this one: frames, legacy, plan, policy, registry or signed
+        target: Option<String>,
+        /// For so long each
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u64,
+    },
     /// Measure each figure beside its limit in the same run
     Bench {
         /// A few minutes instead of half an hour; the figures are rougher
@@ -76,6 +85,7 @@ fn main() -> ExitCode {
     let result = match cli.task {
         Task::Demo { exit_after_check } => runtime.block_on(demo::run(exit_after_check)),
         Task::Test => test::run(),
+        Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Task::Bench { quick, long, only } => bench::run(quick, long, only),
         Task::Measure { quick, long, only } => runtime.block_on(bench::measure(quick, long, only)),
         Task::BareServer { folder } => runtime.block_on(bench::serve(&folder)),

@@ -7,6 +7,7 @@ mod decide;
 mod keys;
 mod lists;
 mod output;
+mod schema;
 mod show;
 mod signing_keys;
 
@@ -132,6 +133,12 @@ pub enum Once {
     },
     /// Print the OpenAPI document
     Openapi,
+    /// Print the southbound protocol and the registry as JSON Schema
+    Schema {
+        /// Write one file per document into this folder instead
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
 
 /// Commands on the list of hosts.
@@ -399,6 +406,7 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Reject { id, comment, to } => decide::reject(&to, id, &comment).await,
         Once::Run { scenario, to } => decide::run(&to, &scenario).await,
         Once::Openapi => output::json(&crate::http::document()),
+        Once::Schema { out } => schema::export(out.as_deref()),
     }
 }
 
@@ -477,6 +485,7 @@ mod tests {
             "farol reject 0190f5d2-7b7c-7000-8000-000000000000 --comment no",
             "farol run proxmox.cluster",
             "farol openapi",
+            "farol schema --out docs/schema/v1",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }

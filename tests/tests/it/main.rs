@@ -7,6 +7,7 @@ mod doctor;
 mod enrolment;
 mod faults;
 mod frames;
+mod frozen;
 mod ingest;
 mod line;
 mod northbound;
