@@ -27,6 +27,7 @@ use rustls::crypto::CryptoProvider;
 
 pub use authority::{Authority, CertificateInfo, Overview};
 pub use client::{KnownClock, PinnedRoot, client_config, client_config_since, enrol_config, renewal_config};
+pub use encoding::sha256_hex;
 pub use error::Error;
 pub use identity::{COORDINATOR_URI, PeerIdentity};
 pub use issue::HostCertificate;
