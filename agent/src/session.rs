@@ -419,7 +419,7 @@ mod tests {
             action_id: None,
         };
         let conflict = encode(&ToAgent::Error(conflict));
-        let mut session = Session::new(StreamId::new(), Instant::now());
+        let mut session = Session::new(StreamId::new(), None, Instant::now());
         let refused = session.on_text(&conflict, Instant::now(), clock());
         assert!(matches!(&refused, Event::Rest(why) if why.contains("another machine")), "{refused:?}");
         let (mut session, now) = ready(0);

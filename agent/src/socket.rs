@@ -174,7 +174,12 @@ async fn serve(socket: Stream, mut outgoing: mpsc::UnboundedReceiver<Outgoing>, 
                 let message = match next {
                     Some(Ok(Message::Text(text))) => Incoming::Text(text),
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => Incoming::SignOfLife,
-                    Some(Ok(Message::Close(frame))) => break closed(goodbye(frame.as_ref())),
+                    Some(Ok(Message::Close(frame))) => {
+                        // Reading on says goodbye too: the coordinator learns
+                        // that it cut a living agent.
+                        let _over = timeout(CLOSE_WAIT, stream.next()).await;
+                        break closed(goodbye(frame.as_ref()));
+                    }
                     Some(Ok(Message::Binary(_) | Message::Frame(_))) => {
                         break closed("the coordinator sent something other than text".to_owned());
                     }

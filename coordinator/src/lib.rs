@@ -73,9 +73,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         .map_err(|mistake| Error::Document { path: config.registry.clone(), mistake })?;
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(&config.data_dir).await?;
-    let authority =
-        Arc::new(farol_pki::Authority::open_or_create(&config.data_dir.join("pki"), time::OffsetDateTime::now_utc())?);
-    let tls = farol_pki::server_config(&authority)?;
+    let trust = fleet::Trust::open(&config.data_dir.join("pki"))?;
 
     let http = listen(config.http_addr)?;
     let southbound = listen(config.southbound_addr)?;
@@ -97,6 +95,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         mailer: mailer(&config)?,
         fleet: fleet::Fleet::default(),
         http_keys: http_keys::HttpKeys::open_or_create(&config.data_dir)?,
+        trust,
         board: Board::default(),
         events: events::Events::default(),
         metrics: metrics::Metrics::default(),
@@ -114,7 +113,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     let correlator = jobs::correlator::Job::load(app.clone()).await?;
 
     tracing::info!(http = %addresses.http, southbound = %addresses.southbound,
-        ca_fingerprint = authority.root_fingerprint(), "the coordinator listens");
+        ca_fingerprint = app.trust.present().authority.root_fingerprint(), "the coordinator listens");
     farol_agent::systemd::ready();
     if let Some(ready) = ready {
         // Whoever asked may not wait any more.
@@ -128,7 +127,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     let correlator = tokio::spawn(correlator.run(committed_queue, acknowledged, drain.clone()));
     jobs::start(&app, &producers, &stop);
     producers.spawn(checks::run(app.clone(), stop.clone()));
-    producers.spawn(fleet::serve(Southbound { app: app.clone(), authority, tls }, southbound, stop.clone()));
+    producers.spawn(fleet::serve(Southbound { app: app.clone() }, southbound, stop.clone()));
     http::serve(http, http::router(app.clone()), stop.clone()).await;
     stop.cancel();
     farol_agent::systemd::stopping();

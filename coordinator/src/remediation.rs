@@ -228,6 +228,12 @@ impl Shared {
 /// # Errors
 /// Why not.
 pub(crate) fn may_leave(row: &ActionRow, host: &HostRow) -> Result<()> {
+    if host.held {
+        return Err(Error::Refused(format!(
+            "two machines answer as `{0}`; decide with `farol host accept {0}` first",
+            host.name
+        )));
+    }
     ready(host)?;
     signed(row, host)
 }
