@@ -13,4 +13,5 @@ mod partition;
 mod shell_agent;
 mod signed_http;
 mod support;
+mod trust;
 mod wire_client;
