@@ -25,12 +25,13 @@ mod advice;
 mod line;
 mod words;
 
-use words::{beginning, commented, elapsed, measured, quote, sentence, stated};
+use words::{commented, elapsed, measured, quote, sentence, stated};
 
 pub use advice::{Fact, Piece, Reading};
 pub use line::Line;
 pub use words::{
-    Measure, class_words, clock, duration, effect, final_words, number, plain, reason_words, severity_word, status_word,
+    Measure, beginning, class_words, clock, duration, effect, final_words, number, plain, reason_words, severity_word,
+    status_word,
 };
 
 /// How a finding changed while it stays open.

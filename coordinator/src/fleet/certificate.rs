@@ -116,8 +116,7 @@ pub(super) async fn recognise(
 fn explain(refusal: Refusal, host: &HostRow, hello: &Hello) -> String {
     let name = &host.name;
     let machine = hello.machine.as_ref();
-    let short =
-        |id: Option<&String>| id.map(|id| text::plain(id, 12).trim_end_matches('…').to_owned()).unwrap_or_default();
+    let short = |id: Option<&String>| id.map(|id| text::beginning(id)).unwrap_or_default();
     match refusal {
         Refusal::OtherMachine => format!(
             "another machine has the identity of `{name}`; if this one is `{name}` now, run `farol host accept {name} \

@@ -286,7 +286,8 @@ pub fn plain(text: &str, max: usize) -> String {
 }
 
 /// As much of an identifier as names it; the commands take that.
-pub(super) fn beginning(id: &str) -> String {
+#[must_use]
+pub fn beginning(id: &str) -> String {
     id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(12).collect()
 }
 

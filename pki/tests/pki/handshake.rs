@@ -1,11 +1,13 @@
 use std::sync::Arc;
 
-use farol_pki::{Error, PeerIdentity, client_config, enrol_config, new_host_key, provider};
+use farol_pki::{
+    Error, KnownClock, PeerIdentity, client_config, client_config_since, enrol_config, new_host_key, provider,
+};
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use rcgen::KeyPair;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
 use time::{Duration, OffsetDateTime};
 
 use crate::support::{Site, ders, handshake, impostor};
@@ -147,6 +149,44 @@ fn an_expired_coordinator_is_refused() {
 
     let refusal = handshake(&site.client(), &site.server()).client_refusal();
 
+    assert!(refusal.contains("expired"), "{refusal}");
+}
+
+/// A host whose clock is so many days beside ours.
+fn with_clock(client: &ClientConfig, days: i64) -> Arc<ClientConfig> {
+    #[derive(Debug)]
+    struct Clock(i64);
+    impl rustls::time_provider::TimeProvider for Clock {
+        fn current_time(&self) -> Option<UnixTime> {
+            let seconds = OffsetDateTime::now_utc().unix_timestamp() + self.0 * 86_400;
+            Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0))))
+        }
+    }
+    let mut client = client.clone();
+    client.time_provider = Arc::new(Clock(days));
+    Arc::new(client)
+}
+
+#[test]
+fn a_host_whose_clock_is_wrong_connects_unless_it_is_a_year_ahead_and_never_knew_better() {
+    let site = Site::new();
+    let (key, issued) = site.enrol("web-1");
+    let plain = site.client();
+    for days in [-20_000, -400, -3, 3, 120] {
+        handshake(&with_clock(&plain, days), &site.server()).assert_done();
+    }
+    let refusal = handshake(&with_clock(&plain, 400), &site.server()).client_refusal();
+    assert!(refusal.contains("expired"), "{refusal}");
+
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let known = |offset_days: i64, passed: i64| {
+        let clock = KnownClock { offset_seconds: offset_days * 86_400, passed };
+        client_config_since(&site.authority.ca_pem(), &issued.cert_pem, &key.key_pem, Some(clock)).unwrap()
+    };
+    handshake(&with_clock(&known(-400, now), 400), &site.server()).assert_done();
+    // A clock that was set back brings no ended certificate back to life.
+    let later = known(0, now + 400 * 86_400);
+    let refusal = handshake(&with_clock(&later, -400), &site.server()).client_refusal();
     assert!(refusal.contains("expired"), "{refusal}");
 }
 
