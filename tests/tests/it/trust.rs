@@ -226,6 +226,12 @@ async fn a_host_forgotten_by_a_forced_rollover_comes_back_by_itself() {
     agent.configure("interval: 1s\nreconnect_max: 1s\n").unwrap();
     farol(&site, &["ca", "rotate", "--root"]).await.unwrap();
     farol(&site, &["ca", "rotate", "--finish", "--force"]).await.unwrap();
+    let forgotten = Identity::load(&agent.state_dir().join("identity")).unwrap();
+    wait_until("the coordinator to refuse the old root", PATIENCE, async || {
+        Ok(forgotten.connect(site.southbound()).await.is_err().then_some(()))
+    })
+    .await
+    .unwrap();
 
     agent.start().unwrap();
 
