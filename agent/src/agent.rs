@@ -3,11 +3,12 @@
 mod connection;
 mod link;
 mod pace;
+mod renewal;
 mod telemetry;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use farol_pki::client_config;
+use farol_pki::client_config_since;
 use farol_protocol::{
     CheckId, Report, Status,
     frame::{ActionOutput, ChecksAssign},
@@ -32,7 +33,7 @@ use crate::{
     probe::{PathAccess, Prober, metrics::Sampler},
     schedule::Schedule,
     spool::Spool,
-    state::{Connection, Identity, StateDir},
+    state::{Clock, Connection, Identity, StateDir},
     systemd::{self, Watchdog},
 };
 
@@ -76,6 +77,9 @@ struct Agent {
     state: StateDir,
     identity: Identity,
     tls: Arc<ClientConfig>,
+    clock: Option<Clock>,
+    /// The coordinator did not accept it: the next thing is to ask for another.
+    certificate_refused: bool,
     spool: Spool,
     journal: Arc<Journal>,
     orders: Orders,
@@ -102,7 +106,8 @@ struct Agent {
 
 impl Agent {
     async fn open(config: Config, state: StateDir, identity: Identity) -> Result<Self, Error> {
-        let tls = client_config(&identity.ca, &identity.cert, &identity.key)?;
+        let clock = state.clock();
+        let tls = client_config_since(&identity.ca, &identity.cert, &identity.key, clock.map(Into::into))?;
         let journal = Arc::new(Journal::open(&state.journal()).await?);
         let spool = Spool::open(&state.spool(), config.spool_max_bytes).await?;
         let (sender, ended) = mpsc::unbounded_channel();
@@ -119,6 +124,8 @@ impl Agent {
         let mut agent = Self {
             config,
             tls,
+            clock,
+            certificate_refused: false,
             spool,
             journal,
             orders,
@@ -311,5 +318,7 @@ async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
     }
 }
 
+#[cfg(test)]
+mod renewal_tests;
 #[cfg(test)]
 mod tests;

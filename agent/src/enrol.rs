@@ -95,7 +95,7 @@ async fn exchange(request: &Enrol, csr: &str) -> Result<EnrolAnswer, Error> {
     // The fingerprint is verified inside the handshake, before the token leaves.
     let stream = tls::connect(&request.endpoint, config).await?;
     let body = encode(&EnrolRequest { token: request.token.clone(), csr: csr.to_owned() });
-    let exchange = post(&address, TokioIo::new(stream), body);
+    let exchange = post(&address, TokioIo::new(stream), ENROL_PATH, body);
     let (status, body) = timeout(CONNECT_WAIT, exchange).await.map_err(|_| Error::Slow {
         address: address.clone(),
         operation: "the enrolment",
@@ -110,14 +110,14 @@ async fn exchange(request: &Enrol, csr: &str) -> Result<EnrolAnswer, Error> {
     Ok(answer)
 }
 
-async fn post<S>(address: &str, stream: S, body: String) -> Result<(StatusCode, Bytes), Error>
+pub(crate) async fn post<S>(address: &str, stream: S, path: &str, body: String) -> Result<(StatusCode, Bytes), Error>
 where
     S: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
 {
     let broken = |source| Error::Http { address: address.to_owned(), source };
     let (mut sender, connection) = http1::handshake(stream).await.map_err(broken)?;
     let driver = tokio::spawn(connection);
-    let request = Request::post(ENROL_PATH)
+    let request = Request::post(path)
         .header(header::HOST, address)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json, application/problem+json")
@@ -145,14 +145,20 @@ struct Problem {
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> Error {
+    let (code, detail) = told(status, body);
+    Error::Refused { code, detail }
+}
+
+/// Code and reason of a refusal.
+pub(crate) fn told(status: StatusCode, body: &[u8]) -> (String, String) {
     let problem = serde_json::from_slice(body).unwrap_or(Problem { code: None, detail: None, title: None });
-    Error::Refused {
-        code: problem.code.unwrap_or_else(|| format!("HTTP {}", status.as_u16())),
-        detail: problem
+    (
+        problem.code.unwrap_or_else(|| format!("HTTP {}", status.as_u16())),
+        problem
             .detail
             .or(problem.title)
             .unwrap_or_else(|| "it gave no reason; look at the coordinator's log".to_owned()),
-    }
+    )
 }
 
 /// The certificate must be for this key and name the host it is said to.

@@ -118,7 +118,7 @@ pub enum Error {
         #[source]
         source: Box<tokio_tungstenite::tungstenite::Error>,
     },
-    /// HTTP failed during enrolment.
+    /// HTTP failed during enrolment or renewal.
     #[error("the exchange with the coordinator at {address} broke off; try the same command again")]
     Http {
         /// Host and port.
@@ -130,6 +130,14 @@ pub enum Error {
     /// The coordinator refused the enrolment.
     #[error("the coordinator refused the enrolment ({code}): {detail}")]
     Refused {
+        /// Stable code.
+        code: String,
+        /// What the coordinator said.
+        detail: String,
+    },
+    /// The coordinator gave no new certificate.
+    #[error("the coordinator did not renew this host's certificate ({code}): {detail}")]
+    NotRenewed {
         /// Stable code.
         code: String,
         /// What the coordinator said.

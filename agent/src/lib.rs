@@ -29,6 +29,7 @@ pub mod systemd;
 mod testing;
 mod text;
 mod tls;
+mod trust;
 mod yaml;
 
 pub use agent::run;

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use farol_protocol::{
     ActionId, ActionKind, FromAgent, SessionId, StreamId, Timestamp, ToAgent,
-    frame::{ChecksAssign, ErrorCode, ErrorFrame, Heartbeat, HelloAnswer, Order, TelemetryAck},
+    frame::{CertificateUpdate, ChecksAssign, ErrorCode, ErrorFrame, Heartbeat, HelloAnswer, Order, TelemetryAck},
     version,
 };
 use tokio::time::Instant;
@@ -50,8 +50,12 @@ pub enum Event {
     Send(Box<FromAgent>),
     /// The coordinator complains; the connection lives.
     Complaint(ErrorFrame),
+    /// A certificate to verify and install.
+    Certificate(Box<CertificateUpdate>),
     /// Drop the connection and come back later.
     Drop(String),
+    /// The same, at the longest pause: a person has to decide first.
+    Rest(String),
     /// Nothing.
     Nothing,
 }
@@ -122,6 +126,9 @@ impl Session {
     fn on_answer(&mut self, text: &str, clock: Timestamp) -> Event {
         let Ok(answer) = serde_json::from_str::<HelloAnswer>(text) else {
             return Event::Drop(match ToAgent::parse(text) {
+                Ok(ToAgent::Error(error)) if error.code == ErrorCode::IdentityConflict => {
+                    return Event::Rest(refusal(&error));
+                }
                 Ok(ToAgent::Error(error)) => refusal(&error),
                 _ => "the coordinator's first frame is not an answer to hello".to_owned(),
             });
@@ -162,11 +169,13 @@ impl Session {
             ToAgent::ActionCancel(action) => Event::Cancel(action.action_id),
             ToAgent::ActionAck(action) => Event::ResultAcked(action.action_id),
             ToAgent::ChecksAssign(assign) => Event::Assign(assign),
+            ToAgent::CertificateUpdate(update) => Event::Certificate(Box::new(update)),
             ToAgent::Heartbeat(heartbeat) => {
                 self.offset_ms = heartbeat.timestamp.since(clock);
                 Event::Nothing
             }
             ToAgent::Error(error) => match error.code {
+                ErrorCode::IdentityConflict => Event::Rest(refusal(&error)),
                 // Both are repaired by saying hello again.
                 ErrorCode::SeqGap
                 | ErrorCode::Unavailable
@@ -400,6 +409,21 @@ mod tests {
             panic!("dropped")
         };
         assert!(why.contains("wrong_identity") && why.contains("names another host"), "{why}");
+    }
+
+    #[test]
+    fn a_conflict_of_identities_waits_for_a_person() {
+        let conflict = ErrorFrame {
+            code: ErrorCode::IdentityConflict,
+            message: "another machine uses this identity".to_owned(),
+            action_id: None,
+        };
+        let conflict = encode(&ToAgent::Error(conflict));
+        let mut session = Session::new(StreamId::new(), None, Instant::now());
+        let refused = session.on_text(&conflict, Instant::now(), clock());
+        assert!(matches!(&refused, Event::Rest(why) if why.contains("another machine")), "{refused:?}");
+        let (mut session, now) = ready(0);
+        assert!(matches!(session.on_text(&conflict, now, clock()), Event::Rest(_)));
     }
 
     #[test]

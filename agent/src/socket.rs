@@ -23,6 +23,8 @@ use crate::{
     tls::{self, CONNECT_WAIT},
 };
 
+pub use crate::tls::Loss;
+
 /// How long one frame may take to leave.
 const WRITE_WAIT: Duration = Duration::from_secs(20);
 /// How long the peer may take to answer a close.
@@ -39,8 +41,8 @@ pub enum Incoming {
     Closed {
         /// One sentence.
         why: String,
-        /// Whether one side does not trust the other.
-        untrusted: bool,
+        /// What it means for the next attempt.
+        loss: Loss,
     },
 }
 
@@ -87,7 +89,7 @@ impl Socket {
         self.incoming
             .recv()
             .await
-            .unwrap_or_else(|| Incoming::Closed { why: "the connection ended".to_owned(), untrusted: false })
+            .unwrap_or_else(|| Incoming::Closed { why: "the connection ended".to_owned(), loss: Loss::Network })
     }
 
     /// Says goodbye because the agent stops (1001).
@@ -137,10 +139,11 @@ fn refused(error: &WsError) -> Option<String> {
 
 async fn serve(socket: Stream, mut outgoing: mpsc::UnboundedReceiver<Outgoing>, incoming: mpsc::Sender<Incoming>) {
     let (mut sink, mut stream) = socket.split();
-    let closed = |why: String| Incoming::Closed { why, untrusted: false };
+    let closed = |why: String| Incoming::Closed { why, loss: Loss::Network };
     let broken = |error: &WsError| {
         let advice = refused(error);
-        Incoming::Closed { untrusted: advice.is_some(), why: advice.unwrap_or_else(|| error.to_string()) }
+        let loss = tls::loss(error, advice.is_some());
+        Incoming::Closed { loss, why: advice.unwrap_or_else(|| error.to_string()) }
     };
     let end = loop {
         tokio::select! {
@@ -171,7 +174,12 @@ async fn serve(socket: Stream, mut outgoing: mpsc::UnboundedReceiver<Outgoing>, 
                 let message = match next {
                     Some(Ok(Message::Text(text))) => Incoming::Text(text),
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => Incoming::SignOfLife,
-                    Some(Ok(Message::Close(frame))) => break closed(goodbye(frame.as_ref())),
+                    Some(Ok(Message::Close(frame))) => {
+                        // Reading on says goodbye too: the coordinator learns
+                        // that it cut a living agent.
+                        let _over = timeout(CLOSE_WAIT, stream.next()).await;
+                        break closed(goodbye(frame.as_ref()));
+                    }
                     Some(Ok(Message::Binary(_) | Message::Frame(_))) => {
                         break closed("the coordinator sent something other than text".to_owned());
                     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use farol_pki::{
-    PeerIdentity,
+    KnownClock, PeerIdentity,
     files::{private_dir, read_private, write_private},
 };
 use farol_protocol::{HostId, SessionId, Timestamp, frame::ChecksAssign};
@@ -55,6 +55,21 @@ pub struct Connection {
     pub reason: Option<String>,
     /// Version of the agent that wrote this.
     pub version: String,
+}
+
+/// The coordinator's clock, as it was seen on the last connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Clock {
+    /// It minus the host's.
+    pub(crate) offset_ms: i64,
+    /// What it said: a time that has passed.
+    pub(crate) passed: Timestamp,
+}
+
+impl From<Clock> for KnownClock {
+    fn from(clock: Clock) -> Self {
+        Self { offset_seconds: clock.offset_ms / 1000, passed: clock.passed.as_ms() / 1000 }
+    }
 }
 
 impl StateDir {
@@ -128,6 +143,20 @@ impl StateDir {
     #[must_use]
     pub fn files(&self) -> PathBuf {
         self.root.join("files")
+    }
+
+    /// What is known of the coordinator's clock.
+    pub(crate) fn clock(&self) -> Option<Clock> {
+        // Without it, or damaged, the host's own clock counts.
+        read_json(&self.clock_file(), "remove it").ok().flatten()
+    }
+
+    pub(crate) fn save_clock(&self, clock: &Clock) -> Result<(), Error> {
+        write_json(&self.clock_file(), clock)
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.root.join("clock.json")
     }
 
     fn connection_file(&self) -> PathBuf {

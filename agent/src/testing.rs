@@ -27,7 +27,7 @@ pub(crate) struct Coordinator {
     pub(crate) authority: Authority,
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Coordinator {
@@ -37,7 +37,13 @@ impl Coordinator {
             Authority::open_or_create(&folder.path().join("pki"), OffsetDateTime::now_utc()).expect("an authority");
         let acceptor = TlsAcceptor::from(server_config(&authority).expect("valid"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        Self { authority, listener, acceptor, _folder: folder }
+        Self { authority, listener, acceptor, folder }
+    }
+
+    /// The authority with a new root beside the old; this coordinator goes on
+    /// with the old one.
+    pub(crate) fn announce_root(&self) -> Authority {
+        Authority::announce_root(&self.folder.path().join("pki"), OffsetDateTime::now_utc()).expect("announced")
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -55,7 +61,7 @@ impl Coordinator {
         let key = new_host_key().expect("a key");
         let cert = self.authority.issue_host(&key.csr_pem, "vm112", OffsetDateTime::now_utc()).expect("issued");
         for (path, text) in
-            [(state.key(), key.key_pem.as_str()), (state.cert(), &cert.cert_pem), (state.ca(), self.authority.ca_pem())]
+            [(state.key(), &key.key_pem), (state.cert(), &cert.cert_pem), (state.ca(), &self.authority.ca_pem())]
         {
             farol_pki::files::write_private(&path, text.as_bytes()).expect("written");
         }

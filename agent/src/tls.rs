@@ -50,7 +50,7 @@ pub(crate) fn advice(error: &(dyn StdError + 'static)) -> Option<String> {
     Some(match tls {
         rustls::Error::AlertReceived(alert) => match alert {
             AlertDescription::CertificateExpired => {
-                format!("the coordinator says that this host's certificate has expired; {ENROL_AGAIN}")
+                "the coordinator says that this host's certificate has expired; the agent asks for a new one".to_owned()
             }
             AlertDescription::CertificateRevoked | AlertDescription::AccessDenied => {
                 format!("the coordinator has revoked this host; if that was a mistake, {ENROL_AGAIN}")
@@ -83,6 +83,35 @@ pub(crate) fn advice(error: &(dyn StdError + 'static)) -> Option<String> {
     })
 }
 
+/// Why a connection failed, as far as it decides what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The network, or the other side's end.
+    Network,
+    /// One side does not trust the other: a person has to act.
+    Trust,
+    /// The coordinator does not accept this host's certificate: a new one may
+    /// be had for the same key.
+    Certificate,
+}
+
+/// What `error` means for the next attempt.
+pub(crate) fn loss(error: &(dyn StdError + 'static), untrusted: bool) -> Loss {
+    use AlertDescription as Alert;
+    match tls_error(error) {
+        Some(rustls::Error::AlertReceived(
+            Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::UnknownCA
+            | Alert::DecryptError,
+        )) => Loss::Certificate,
+        _ if untrusted => Loss::Trust,
+        _ => Loss::Network,
+    }
+}
+
 /// `error` and what lies below it. The standard library's I/O error skips its
 /// own payload in `source`, so that is looked at here.
 pub(crate) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -108,12 +137,21 @@ mod tests {
     #[test]
     fn each_loss_of_trust_says_what_to_do() {
         let alert = |alert| said(rustls::Error::AlertReceived(alert));
-        assert!(alert(AlertDescription::CertificateExpired).contains("has expired; run `farol host add"));
+        assert!(alert(AlertDescription::CertificateExpired).contains("has expired; the agent asks"));
         assert!(alert(AlertDescription::CertificateRevoked).contains("has revoked this host"));
         assert!(alert(AlertDescription::UnknownCA).contains("authority"));
         let other = said(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
         assert!(other.contains("another authority"), "{other}");
         assert!(said(rustls::Error::InvalidCertificate(CertificateError::Expired)).contains("clocks"));
+    }
+
+    #[test]
+    fn only_a_refused_certificate_is_renewed() {
+        let of = |error| loss(&io::Error::new(io::ErrorKind::InvalidData, error), true);
+        assert_eq!(of(rustls::Error::AlertReceived(AlertDescription::CertificateExpired)), Loss::Certificate);
+        assert_eq!(of(rustls::Error::AlertReceived(AlertDescription::UnknownCA)), Loss::Certificate);
+        assert_eq!(of(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)), Loss::Trust);
+        assert_eq!(loss(&io::Error::from(io::ErrorKind::ConnectionReset), false), Loss::Network);
     }
 
     #[test]

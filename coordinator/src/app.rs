@@ -20,7 +20,7 @@ use crate::{
     correlate::{CheckKey, Rules},
     error::{Error, Result},
     events::Events,
-    fleet::Fleet,
+    fleet::{Fleet, Trust},
     http_keys::HttpKeys,
     metrics::Metrics,
     notify::Mailer,
@@ -53,6 +53,8 @@ pub struct Shared {
     pub fleet: Fleet,
     /// Secrets of hosts that sign their requests.
     pub http_keys: HttpKeys,
+    /// Who signs certificates.
+    pub trust: Trust,
     /// The newest report of each check.
     pub board: Board,
     /// What changed.

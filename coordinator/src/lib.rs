@@ -74,9 +74,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         .map_err(|mistake| Error::Document { path: config.registry.clone(), mistake })?;
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(&config.data_dir).await?;
-    let authority =
-        Arc::new(farol_pki::Authority::open_or_create(&config.data_dir.join("pki"), time::OffsetDateTime::now_utc())?);
-    let tls = farol_pki::server_config(&authority)?;
+    let trust = fleet::Trust::open(&config.data_dir.join("pki"))?;
 
     let http = listen(config.http_addr)?;
     let southbound = listen(config.southbound_addr)?;
@@ -98,6 +96,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         mailer: mailer(&config)?,
         fleet: fleet::Fleet::default(),
         http_keys: http_keys::HttpKeys::open_or_create(&config.data_dir)?,
+        trust,
         board: Board::default(),
         events: events::Events::default(),
         outputs: output::Outputs::default(),
@@ -116,7 +115,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     let correlator = jobs::correlator::Job::load(app.clone()).await?;
 
     tracing::info!(http = %addresses.http, southbound = %addresses.southbound,
-        ca_fingerprint = authority.root_fingerprint(), "the coordinator listens");
+        ca_fingerprint = app.trust.present().authority.root_fingerprint(), "the coordinator listens");
     farol_agent::systemd::ready();
     if let Some(ready) = ready {
         // Whoever asked may not wait any more.
@@ -130,7 +129,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     let correlator = tokio::spawn(correlator.run(committed_queue, acknowledged, drain.clone()));
     jobs::start(&app, &producers, &stop);
     producers.spawn(checks::run(app.clone(), stop.clone()));
-    producers.spawn(fleet::serve(Southbound { app: app.clone(), authority, tls }, southbound, stop.clone()));
+    producers.spawn(fleet::serve(Southbound { app: app.clone() }, southbound, stop.clone()));
     http::serve(http, http::router(app.clone()), stop.clone()).await;
     stop.cancel();
     farol_agent::systemd::stopping();

@@ -260,6 +260,12 @@ impl Shared {
 /// # Errors
 /// Why it may not.
 pub(crate) async fn may_leave(store: &Store, row: &ActionRow, host: &HostRow) -> Result<Vec<Signature>> {
+    if host.held {
+        return Err(Error::Refused(format!(
+            "two machines answer as `{0}`; decide with `farol host accept {0}` first",
+            host.name
+        )));
+    }
     ready(host)?;
     takes(host, row.kind)?;
     signatures::to_send(store, row, host).await

@@ -30,7 +30,8 @@ use words::{commented, elapsed, measured, quote, sentence, stated};
 pub use advice::{Fact, Piece, Reading};
 pub use line::Line;
 pub use words::{
-    Measure, class_words, clock, duration, effect, final_words, number, plain, reason_words, severity_word, status_word,
+    Measure, beginning, class_words, clock, duration, effect, final_words, number, plain, reason_words, severity_word,
+    status_word,
 };
 
 /// How a finding changed while it stays open.
@@ -133,6 +134,45 @@ pub enum Message<'a> {
         host: &'a str,
         /// For how long it did not.
         silent_ms: i64,
+    },
+    /// Title of the finding about a host's identity.
+    IdentityTitle,
+    /// Another machine showed a host's key.
+    IdentityOtherMachine {
+        /// Host.
+        host: &'a str,
+        /// The other machine's id.
+        machine: &'a str,
+    },
+    /// Two copies of a disk take turns.
+    IdentityClones {
+        /// Host.
+        host: &'a str,
+        /// Boots seen last, newest last.
+        boots: &'a [String],
+    },
+    /// A host that was away for too long asks for a certificate.
+    IdentityConsent {
+        /// Host.
+        host: &'a str,
+        /// When it asked.
+        since: Timestamp,
+    },
+    /// A host did not take its new certificate.
+    IdentityRefused {
+        /// Host.
+        host: &'a str,
+        /// What it said.
+        why: &'a str,
+    },
+    /// Nothing waits for a person.
+    IdentityFine {
+        /// Host.
+        host: &'a str,
+        /// What it calls itself.
+        called: Option<&'a str>,
+        /// What it called itself before.
+        before: Option<&'a str>,
     },
     /// A7 or a person proposes an action.
     ActionProposed {
@@ -305,6 +345,51 @@ impl Message<'_> {
                     "The agent on {host} is back after {silent} of silence.",
                 )
             }
+            Self::IdentityTitle => say!(language, "Identidade do host", "Identity of the host"),
+            Self::IdentityOtherMachine { host, machine } => {
+                let (host, machine) = (quote(host), beginning(machine));
+                say!(
+                    language,
+                    "Outra máquina ({machine}) apresentou a identidade de {host} e foi recusada; a registrada continua. Se ela agora é {host}: `farol host accept {host} --machine {machine}`. Se é uma cópia, dê a ela um nome próprio: `farol host add NOME`, e lá `farol-agent enroll … --force`.",
+                    "Another machine ({machine}) showed the identity of {host} and was refused; the recorded one goes on. If it is {host} now: `farol host accept {host} --machine {machine}`. If it is a copy, give it a name of its own: `farol host add NAME`, and there `farol-agent enroll … --force`.",
+                )
+            }
+            Self::IdentityClones { host, boots } => {
+                let host = quote(host);
+                let boots = boots.iter().rev().take(3).map(|boot| beginning(boot)).collect::<Vec<_>>().join(", ");
+                say!(
+                    language,
+                    "Duas máquinas se revezam como {host} (boots: {boots}). Nenhuma ordem sai até uma pessoa decidir. A certa: `farol host accept {host} --boot ID` (na máquina: /proc/sys/kernel/random/boot_id). A cópia: `farol host add NOME`, e lá `farol-agent enroll … --force`.",
+                    "Two machines take turns as {host} (boots: {boots}). No order leaves until a person decides. The right one: `farol host accept {host} --boot ID` (on the machine: /proc/sys/kernel/random/boot_id). The copy: `farol host add NAME`, and there `farol-agent enroll … --force`.",
+                )
+            }
+            Self::IdentityConsent { host, since } => {
+                let (host, since) = (quote(host), clock(since, language));
+                say!(
+                    language,
+                    "{host} voltou depois de mais de 90 dias com o certificado vencido e pede outro desde {since}. Se é mesmo ele: `farol host consent {host}`. Se não: `farol host revoke {host}`.",
+                    "{host} is back more than 90 days after its certificate ended and asks for another since {since}. If it is the one: `farol host consent {host}`. If not: `farol host revoke {host}`.",
+                )
+            }
+            Self::IdentityRefused { host, why } => {
+                let (host, why) = (quote(host), quote(why));
+                say!(
+                    language,
+                    "{host} não aceitou o novo certificado e fica com o anterior: {why}. Veja `farol ca status`.",
+                    "{host} did not take its new certificate and keeps the one before: {why}. See `farol ca status`.",
+                )
+            }
+            Self::IdentityFine { host, called, before } => {
+                let host = quote(host);
+                match (called.map(quote), before.map(quote)) {
+                    (Some(called), Some(before)) => say!(
+                        language,
+                        "A identidade de {host} está em ordem. Ele se chama {called}, antes {before}.",
+                        "The identity of {host} is in order. It calls itself {called}, before that {before}.",
+                    ),
+                    _ => say!(language, "A identidade de {host} está em ordem.", "The identity of {host} is in order."),
+                }
+            }
             Self::ActionProposed { id, what, host, class, expires_at } => {
                 let (what, host) = (quote(what), quote(host));
                 let (risk, expires) = (class_words(class, language), clock(expires_at, language));
@@ -460,6 +545,19 @@ mod tests {
             (Message::AgentSilent { host, last_seen: Some(at), silent_ms: 95_000 }, vec![host, "1 min 35 s"]),
             (Message::AgentSilent { host, last_seen: None, silent_ms: 95_000 }, vec![host, "1 min 35 s"]),
             (Message::AgentBack { host, silent_ms: 95_000 }, vec![host, "1 min 35 s"]),
+            (Message::IdentityTitle, vec![]),
+            (
+                Message::IdentityOtherMachine { host, machine: "0123456789abcdef" },
+                vec![host, "0123456789ab", "farol host accept", "farol host add"],
+            ),
+            (Message::IdentityClones { host, boots: &[] }, vec![host, "farol host accept", "farol host add"]),
+            (Message::IdentityConsent { host, since: at }, vec![host, "farol host consent", "farol host revoke"]),
+            (Message::IdentityRefused { host, why: "raiz estranha" }, vec![host, "raiz estranha"]),
+            (
+                Message::IdentityFine { host, called: Some("web-2"), before: Some("web-1") },
+                vec![host, "web-2", "web-1"],
+            ),
+            (Message::IdentityFine { host, called: None, before: None }, vec![host]),
             (
                 Message::ActionProposed { id, what, host, class: RiskClass::R2, expires_at: at },
                 vec![what, host, "R2", "farol approve a-118"],
@@ -534,12 +632,18 @@ mod tests {
             Message::MailBody { .. } => 15,
             Message::CopilotHelp => 16,
             Message::NoDataSince { .. } => 17,
+            Message::IdentityTitle => 18,
+            Message::IdentityOtherMachine { .. } => 19,
+            Message::IdentityClones { .. } => 20,
+            Message::IdentityConsent { .. } => 21,
+            Message::IdentityRefused { .. } => 22,
+            Message::IdentityFine { .. } => 23,
         }
     }
 
     #[test]
     fn every_message_says_all_its_values_in_both_languages() {
-        let mut seen = [false; 18];
+        let mut seen = [false; 24];
         for (message, values) in messages() {
             seen[number_of(&message)] = true;
             let (pt, en) = (message.in_words(Language::PtBr), message.in_words(Language::En));
@@ -552,7 +656,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen, [true; 18]);
+        assert_eq!(seen, [true; 24]);
     }
 
     #[test]

@@ -114,6 +114,21 @@ pub enum Error {
         source: rustls::Error,
     },
 
+    /// A second root cannot be announced while one is.
+    #[error("a new root is announced already; finish that with `farol ca rotate --finish` before you begin another")]
+    RolloverOpen,
+
+    /// There is no older root to retire.
+    #[error("there is one root only, so there is nothing to finish; `farol ca rotate --root` announces another")]
+    NoRollover,
+
+    /// A host was sent a certificate that it must not take.
+    #[error("the coordinator sent a certificate that is not taken: {why}")]
+    Update {
+        /// Why not.
+        why: String,
+    },
+
     /// The operating system gave no random bytes.
     #[error("no random bytes are available; check /dev/urandom and try again")]
     Random,

@@ -52,6 +52,14 @@ pub fn private_dir(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Removes a file that is there.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(source)),
+        _ => sync_folder(folder_of(path)),
+    }
+}
+
 /// Waits for sole use of `dir`, until the returned file is dropped.
 pub(crate) fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(".lock");

@@ -3,7 +3,7 @@
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 use crate::Error;
 use crate::encoding::{hex, sha256_hex};
@@ -20,8 +20,15 @@ pub struct PeerIdentity {
     pub key_sha256: String,
     /// The certificate's serial number, in hex.
     pub serial: String,
+    /// When the certificate begins.
+    pub not_before: OffsetDateTime,
     /// When the certificate ends.
     pub not_after: OffsetDateTime,
+    /// The issuing authority's key identifier, in hex; empty where the
+    /// certificate names none.
+    pub issuer: String,
+    /// The public key itself (SubjectPublicKeyInfo, DER).
+    pub public_key: Vec<u8>,
 }
 
 impl PeerIdentity {
@@ -37,9 +44,36 @@ impl PeerIdentity {
             host_id: host_id.to_owned(),
             key_sha256: sha256_hex(parsed.public_key().raw),
             serial: hex(parsed.raw_serial()),
+            not_before: parsed.validity().not_before.to_datetime(),
             not_after: parsed.validity().not_after.to_datetime(),
+            issuer: issuer_id(&parsed),
+            public_key: parsed.public_key().raw.to_vec(),
         })
     }
+}
+
+/// Key identifier of the authority that signed a certificate, in hex.
+pub(crate) fn issuer_id(certificate: &X509Certificate<'_>) -> String {
+    certificate
+        .extensions()
+        .iter()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|key| hex(key.0)),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
+/// Key identifier of an authority's own key, in hex.
+pub(crate) fn key_id(certificate: &X509Certificate<'_>) -> String {
+    certificate
+        .extensions()
+        .iter()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(key) => Some(hex(key.0)),
+            _ => None,
+        })
+        .unwrap_or_default()
 }
 
 /// Refuses a leaf that is not the coordinator's.

@@ -1,8 +1,8 @@
-//! The shapes of the four certificates: root, issuing, coordinator, host.
+//! The shapes of the certificates: root, cross, issuing, coordinator, host.
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SigningKey,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SigningKey, SubjectPublicKeyInfo,
 };
 use time::{Duration, OffsetDateTime, UtcOffset};
 
@@ -21,6 +21,8 @@ pub struct HostCertificate {
     pub key_sha256: String,
     /// When the leaf ends.
     pub not_after: OffsetDateTime,
+    /// The issuing authority's key identifier, in hex.
+    pub issuer: String,
 }
 
 impl Authority {
@@ -41,12 +43,36 @@ impl Authority {
         not_before: OffsetDateTime,
         not_after: OffsetDateTime,
     ) -> Result<HostCertificate, Error> {
+        self.certify(&csr::proven_key(csr_pem)?, host_id, not_before, not_after)
+    }
+
+    /// Issues the next certificate of a host for the key it has, as
+    /// [`Authority::issue_host`] does for a request. The caller knows that the
+    /// host holds the key: a handshake proved it.
+    ///
+    /// `public_key` is a SubjectPublicKeyInfo in DER.
+    pub fn issue_for_key(
+        &self,
+        public_key: &[u8],
+        host_id: &str,
+        now: OffsetDateTime,
+    ) -> Result<HostCertificate, Error> {
+        let key = SubjectPublicKeyInfo::from_der(public_key).map_err(|_| Error::CsrKey)?;
+        self.certify(&key, host_id, now - BACKDATE, now + HOST_LIFE)
+    }
+
+    fn certify(
+        &self,
+        key: &impl PublicKeyData,
+        host_id: &str,
+        not_before: OffsetDateTime,
+        not_after: OffsetDateTime,
+    ) -> Result<HostCertificate, Error> {
         let uri = host_uri(host_id)?;
-        let key = csr::proven_key(csr_pem)?;
         let leaf = Profile { what: "a host certificate", not_before, not_after }.leaf(
             &uri,
             ExtendedKeyUsagePurpose::ClientAuth,
-            &key,
+            key,
             self.issuer(),
         )?;
         // Read back, so that what is stored is what a handshake will show.
@@ -56,13 +82,26 @@ impl Authority {
             serial: identity.serial,
             key_sha256: identity.key_sha256,
             not_after: identity.not_after,
+            issuer: identity.issuer,
         })
     }
 }
 
 pub(crate) fn root(key: &KeyPair, now: OffsetDateTime) -> Result<Certificate, Error> {
     let profile = Profile::starting("a root certificate", now, ROOT_LIFE);
-    profile.authority("Farol root", 1, key)?.self_signed(key).map_err(profile.failed())
+    profile.authority(ROOT_NAME, None, key)?.self_signed(key).map_err(profile.failed())
+}
+
+/// A root's key certified by the root before it, under the same name: whoever
+/// trusts the old root can verify the new one.
+pub(crate) fn cross(
+    key: &KeyPair,
+    old_root: &Issuer<'_, impl SigningKey>,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> Result<Certificate, Error> {
+    let profile = Profile { what: "a cross certificate", not_before, not_after };
+    profile.authority(ROOT_NAME, None, key)?.signed_by(key, old_root).map_err(profile.failed())
 }
 
 pub(crate) fn issuing(
@@ -71,7 +110,7 @@ pub(crate) fn issuing(
     now: OffsetDateTime,
 ) -> Result<Certificate, Error> {
     let profile = Profile::starting("an issuing certificate", now, ISSUING_LIFE);
-    profile.authority("Farol issuing", 0, key)?.signed_by(key, root).map_err(profile.failed())
+    profile.authority("Farol issuing", Some(0), key)?.signed_by(key, root).map_err(profile.failed())
 }
 
 pub(crate) fn coordinator(
@@ -87,9 +126,12 @@ pub(crate) fn coordinator(
     )
 }
 
-const BACKDATE: Duration = Duration::hours(24);
-const ROOT_LIFE: Duration = Duration::days(3650);
-const ISSUING_LIFE: Duration = Duration::days(1095);
+/// Roots and what certifies them across share a name, so that either ends a
+/// chain that the other ends.
+const ROOT_NAME: &str = "Farol root";
+pub(crate) const BACKDATE: Duration = Duration::hours(24);
+const ROOT_LIFE: Duration = Duration::days(7305);
+const ISSUING_LIFE: Duration = Duration::days(1096);
 const SERVER_LIFE: Duration = Duration::days(365);
 const HOST_LIFE: Duration = Duration::days(30);
 
@@ -120,14 +162,14 @@ impl Profile {
         params.signed_by(key, issuer).map_err(self.failed())
     }
 
-    fn authority(&self, name: &str, below: u8, key: &impl PublicKeyData) -> Result<CertificateParams, Error> {
+    fn authority(&self, name: &str, below: Option<u8>, key: &impl PublicKeyData) -> Result<CertificateParams, Error> {
         let mut params = self.params()?;
         // The name follows the key: authorities that overlap differ in it, and
         // a renewed one keeps it, so the leaves it issued before still chain.
         let digest = sha256_hex(&key.subject_public_key_info());
         let name = format!("{name} {}", &digest[..8]);
         params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
+        params.is_ca = IsCa::Ca(below.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Ok(params)
     }

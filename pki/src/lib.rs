@@ -15,19 +15,26 @@ pub mod files;
 mod identity;
 mod issue;
 mod key;
+mod manifest;
+mod renewal;
+mod rollover;
 mod server;
+mod update;
 
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use authority::Authority;
-pub use client::{PinnedRoot, client_config, enrol_config};
+pub use authority::{Authority, CertificateInfo, Overview};
+pub use client::{KnownClock, PinnedRoot, client_config, client_config_since, enrol_config, renewal_config};
+pub use encoding::sha256_hex;
 pub use error::Error;
 pub use identity::{COORDINATOR_URI, PeerIdentity};
 pub use issue::HostCertificate;
 pub use key::{HostKey, csr_for, new_host_key};
+pub use renewal::{Asked, CONSENT, Due, GRACE, Held, Present, admit, due};
 pub use server::server_config;
+pub use update::{Accepted, Update, proven_key_sha256, root_ids, verify_update};
 
 /// The one cryptographic provider Farol uses.
 pub fn provider() -> Arc<CryptoProvider> {

@@ -9,13 +9,15 @@ use crate::error::Cause;
 use crate::{Authority, Error, provider};
 
 /// TLS 1.3 with the coordinator's chain, verifying a client's certificate when
-/// one is sent.
+/// one is sent. While two roots overlap, hosts of both are let in.
 ///
 /// No session is ever resumed: resumption would skip the check of the
 /// certificate, and with it the check of the pinned key.
 pub fn server_config(authority: &Authority) -> Result<Arc<ServerConfig>, Error> {
     let mut roots = RootCertStore::empty();
-    roots.add(authority.root().clone()).map_err(|source| failed(source.into()))?;
+    for root in authority.roots() {
+        roots.add(root.clone()).map_err(|source| failed(source.into()))?;
+    }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
         .allow_unauthenticated()
         .build()

@@ -605,6 +605,31 @@ pub struct EnrolAnswer {
     pub ca: String,
 }
 
+/// Body of `POST /southbound/v1/renew`: a host whose certificate is no longer
+/// accepted proves by its key who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// The host's id.
+    pub host_id: HostId,
+    /// Certificate request signed by the key that was pinned, PEM.
+    pub csr: String,
+}
+
+/// Answer to [`RenewRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewAnswer {
+    /// As in [`CertificateUpdate::cert`].
+    pub cert: String,
+    /// As in [`CertificateUpdate::ca`].
+    pub ca: String,
+    /// As in [`CertificateUpdate::cross`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cross: String,
+    /// The coordinator's clock.
+    pub timestamp: Timestamp,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

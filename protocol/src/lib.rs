@@ -31,6 +31,8 @@ pub use timestamp::Timestamp;
 pub const SOUTHBOUND_PATH: &str = "/southbound/v1";
 /// Path that takes a [`frame::EnrolRequest`] without a client certificate.
 pub const ENROL_PATH: &str = "/southbound/v1/enroll";
+/// Path that takes a [`frame::RenewRequest`] without a client certificate.
+pub const RENEW_PATH: &str = "/southbound/v1/renew";
 /// Largest frame either side accepts, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 

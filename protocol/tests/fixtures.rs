@@ -26,6 +26,12 @@ fn round_trip(name: &str, text: &str) -> Value {
         ("enrol", "answer.json") => {
             serde_json::to_value(serde_json::from_str::<frame::EnrolAnswer>(text).unwrap()).unwrap()
         }
+        ("renew", "request.json") => {
+            serde_json::to_value(serde_json::from_str::<frame::RenewRequest>(text).unwrap()).unwrap()
+        }
+        ("renew", "answer.json") => {
+            serde_json::to_value(serde_json::from_str::<frame::RenewAnswer>(text).unwrap()).unwrap()
+        }
         ("plan", _) => {
             let (plan, _) = Plan::parse(text).unwrap();
             serde_json::to_value(plan).unwrap()

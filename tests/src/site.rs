@@ -247,7 +247,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    fn new(name: &str, folder: &Path, policy: Option<&str>) -> Result<Self> {
+    /// One that is not enrolled yet.
+    ///
+    /// # Errors
+    /// Its files cannot be written.
+    pub fn new(name: &str, folder: &Path, policy: Option<&str>) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let agent = Self {
             name: name.to_owned(),

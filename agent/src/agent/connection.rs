@@ -20,14 +20,15 @@ use crate::{
     socket::{Incoming, Socket},
     spool::Lane,
     state::{Connection, certificate_end},
+    tls, trust,
 };
 
 /// From this long before its end on, the certificate is warned about daily.
-const CERTIFICATE_WARNING_MS: i64 = 10 * 24 * 3600 * 1000;
+const CERTIFICATE_WARNING_MS: i64 = 5 * 24 * 3600 * 1000;
 /// How often old journal entries are removed.
 const PRUNE_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Methods this agent takes.
-const CAPABILITIES: [&str; 9] = [
+const CAPABILITIES: [&str; 10] = [
     "command.exec",
     "service.control",
     "container.control",
@@ -37,6 +38,7 @@ const CAPABILITIES: [&str; 9] = [
     "logs.read",
     "action.cancel",
     "checks.assign",
+    "certificate.update",
 ];
 
 impl Agent {
@@ -44,13 +46,18 @@ impl Agent {
         match event {
             LinkEvent::Due => {
                 let (endpoint, tls) = (self.identity.endpoint.clone(), Arc::clone(&self.tls));
+                if self.certificate_refused {
+                    return self.start_renewal();
+                }
                 let connecting = tokio::spawn(async move { Socket::connect(&endpoint, tls).await });
                 self.link = Link::Connecting(connecting, Instant::now());
             }
             LinkEvent::Connected(Ok(socket)) => self.on_connected(socket).await,
             LinkEvent::Connected(Err(error)) => {
-                self.disconnect(&error.sentence(), matches!(error, Error::Trust { .. }));
+                let untrusted = matches!(error, Error::Trust { .. });
+                self.lose(&error.sentence(), tls::loss(&error, untrusted));
             }
+            LinkEvent::Renewed(renewed) => self.on_renewed(renewed),
             LinkEvent::Incoming(Incoming::Text(text)) => {
                 if let Link::Open(open) = &mut self.link {
                     let event = open.session.on_text(&text, Instant::now(), Timestamp::now());
@@ -62,7 +69,7 @@ impl Agent {
                     open.session.on_sign_of_life(Instant::now());
                 }
             }
-            LinkEvent::Incoming(Incoming::Closed { why, untrusted }) => self.disconnect(&why, untrusted),
+            LinkEvent::Incoming(Incoming::Closed { why, loss }) => self.lose(&why, loss),
             LinkEvent::Time => {
                 if let Link::Open(open) = &self.link {
                     let event = open.session.on_time(Instant::now(), Timestamp::now());
@@ -94,8 +101,8 @@ impl Agent {
             unfinished,
             max_unsigned_class: readiness.max_unsigned_class,
             effects_allowed: readiness.effects_allowed,
-            machine: None,
-            roots: None,
+            machine: trust::machine(),
+            roots: farol_pki::root_ids(&self.identity.ca).ok(),
             backlog,
         };
         let session = Session::new(self.spool.stream(), backlog.map(|backlog| backlog.stream), Instant::now());
@@ -190,7 +197,9 @@ impl Agent {
             Event::Complaint(error) => {
                 tracing::warn!(code = ?error.code, "the coordinator complains: {}", error.message);
             }
+            Event::Certificate(update) => self.on_certificate(&update),
             Event::Drop(why) => self.disconnect(&why, false),
+            Event::Rest(why) => self.disconnect(&why, true),
             Event::Nothing => {}
         }
     }
@@ -205,6 +214,7 @@ impl Agent {
         tracing::info!(committed_seq, backlog_committed_seq, clock_offset_ms = self.offset_ms(), "connected");
         self.note("connected", Some(session_id), None);
         self.max_payload = max_payload;
+        self.remember_clock();
         match self.spool.resume(committed_seq, backlog_committed_seq).await {
             Ok(true) => {}
             Ok(false) => {
@@ -240,7 +250,7 @@ impl Agent {
         self.backfill().await;
     }
 
-    /// Nothing renews a certificate by itself in this version of the protocol.
+    /// The coordinator renews long before this; that it did not is worth a word.
     pub(super) fn warn_of_certificate(&self) {
         let Some(end) = certificate_end(&self.identity.cert) else {
             return;
@@ -248,7 +258,7 @@ impl Agent {
         if end.since(Timestamp::now().plus_ms(self.offset_ms())) < CERTIFICATE_WARNING_MS {
             tracing::warn!(
                 certificate_ends = %end,
-                "this host's certificate ends soon; run `farol host add NAME` on the coordinator and then `farol-agent enroll … --force` here"
+                "this host's certificate ends soon and the coordinator has not renewed it; look at its log"
             );
         }
     }

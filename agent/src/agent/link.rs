@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use farol_protocol::{FromAgent, frame::encode};
+use farol_protocol::{
+    FromAgent,
+    frame::{RenewAnswer, encode},
+};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep_until},
@@ -23,6 +26,8 @@ pub(super) enum Link {
     Waiting(Instant),
     /// An attempt and when it began.
     Connecting(JoinHandle<Result<Socket, Error>>, Instant),
+    /// A certificate is asked for, since when.
+    Renewing(JoinHandle<Result<RenewAnswer, Error>>, Instant),
     Open(Box<Open>),
 }
 
@@ -34,6 +39,7 @@ pub(super) struct Open {
 pub(super) enum LinkEvent {
     Due,
     Connected(Result<Socket, Error>),
+    Renewed(Result<RenewAnswer, Error>),
     Incoming(Incoming),
     Time,
 }
@@ -51,6 +57,9 @@ impl Link {
                     .await
                     .unwrap_or_else(|error| Err(Error::Answer(format!("the connection attempt ended early: {error}")))),
             ),
+            Self::Renewing(renewing, _) => LinkEvent::Renewed(
+                renewing.await.unwrap_or_else(|error| Err(Error::Answer(format!("the renewal ended early: {error}")))),
+            ),
             Self::Open(open) => {
                 let deadline = open.session.deadline();
                 tokio::select! {
@@ -65,7 +74,7 @@ impl Link {
     pub(super) fn is_stuck(&self, now: Instant) -> bool {
         let due = match self {
             Self::Waiting(until) => *until,
-            Self::Connecting(_, began) => *began + 2 * CONNECT_WAIT,
+            Self::Connecting(_, began) | Self::Renewing(_, began) => *began + 2 * CONNECT_WAIT,
             Self::Open(open) => open.session.deadline(),
         };
         now > due + OVERDUE

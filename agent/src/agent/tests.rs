@@ -311,7 +311,7 @@ async fn a_coordinator_of_another_authority_gets_no_hello() {
     crate::state::write_json(&state.enrolment_file(), &enrolment).expect("written");
 
     let identity = state.identity().expect("complete");
-    let tls = client_config(&identity.ca, &identity.cert, &identity.key).expect("valid");
+    let tls = farol_pki::client_config(&identity.ca, &identity.cert, &identity.key).expect("valid");
     let connecting = Socket::connect(&identity.endpoint, tls);
     let (connected, _) = tokio::join!(connecting, async { timeout(Duration::from_secs(2), stranger.try_tls()).await });
     let Err(error) = connected else { panic!("it must not connect") };

@@ -41,7 +41,7 @@ fn certify(coordinator: &Coordinator, csr: &str, named: &str, said: &str) -> Str
         host_id: said.parse::<HostId>().expect("valid"),
         name: "portal".to_owned(),
         cert: cert.cert_pem,
-        ca: coordinator.authority.ca_pem().to_owned(),
+        ca: coordinator.authority.ca_pem(),
     })
 }
 

@@ -44,7 +44,7 @@ async fn add(data: &Data, name: &HostId, json: bool) -> Result<()> {
             secret: &secret,
             token: &token,
             url: &url,
-            ca: authority.ca_pem(),
+            ca: &authority.ca_pem(),
         });
     }
     output::line(&format!(

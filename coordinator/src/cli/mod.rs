@@ -2,8 +2,10 @@
 
 mod actions;
 mod admin;
+mod authority;
 mod client;
 mod decide;
+mod inventory;
 mod keys;
 mod lists;
 mod output;
@@ -52,6 +54,9 @@ pub enum Once {
     /// People who sign approvals
     #[command(subcommand)]
     Operator(OperatorCommand),
+    /// The authority that hosts trust
+    #[command(subcommand)]
+    Ca(CaCommand),
     /// List hosts, or show one
     #[command(args_conflicts_with_subcommands = true)]
     Hosts {
@@ -174,6 +179,48 @@ pub enum HostCommand {
     /// Keys with which a host that holds no certificate signs its requests
     #[command(subcommand)]
     Key(KeyCommand),
+    /// List hosts with their certificates, machines, and what waits for a decision
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Let a host that was away for too long renew its certificate, within a day
+    Consent {
+        /// The host's name
+        name: String,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Decide which of two machines a host is
+    #[command(group = clap::ArgGroup::new("which").required(true))]
+    Accept {
+        /// The host's name
+        name: String,
+        /// The machine with this id, or its first 8 characters or more
+        #[arg(long, value_name = "ID", group = "which")]
+        machine: Option<String>,
+        /// The copy that runs since this boot, or its first 8 characters or more
+        #[arg(long, value_name = "ID", group = "which")]
+        boot: Option<String>,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Give a host another name
+    Rename {
+        /// Its name
+        old: String,
+        /// Its name from now on
+        new: HostId,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
     /// Take a host's identity back and cut its connection
     Revoke {
         /// The host's name
@@ -253,6 +300,35 @@ pub enum ActionsCommand {
     },
 }
 
+/// Commands on the authority.
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// Show the authority, which hosts follow it, and what to do next
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Put a new authority in place of the present one, while hosts stay connected
+    Rotate {
+        /// Announce a new root, beside the present one
+        #[arg(long, conflicts_with = "finish")]
+        root: bool,
+        /// Retire the old root
+        #[arg(long)]
+        finish: bool,
+        /// Although hosts do not know the new root yet: they will ask for it by themselves
+        #[arg(long, requires = "finish")]
+        force: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
 /// Commands on tokens.
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
@@ -270,6 +346,23 @@ pub enum TokenCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// List API tokens, without their secrets
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// End an API token
+    Revoke {
+        /// Its name
+        name: String,
         /// Where the data is.
         #[command(flatten)]
         data: Data,
@@ -377,6 +470,12 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Host(HostCommand::Add { name, ttl, json, data }) => admin::add_host(&data, &name, ttl, json).await,
         Once::Host(HostCommand::Key(command)) => keys::run(command).await,
         Once::Host(HostCommand::Revoke { name, data }) => admin::revoke_host(&data, &name).await,
+        Once::Host(HostCommand::List { json, data }) => inventory::hosts(&data, json).await,
+        Once::Host(HostCommand::Consent { name, data }) => inventory::consent(&data, &name).await,
+        Once::Host(HostCommand::Accept { name, machine, boot, data }) => {
+            inventory::accept(&data, &name, machine.as_deref(), boot.as_deref()).await
+        }
+        Once::Host(HostCommand::Rename { old, new, data }) => inventory::rename(&data, &old, &new).await,
         Once::Token(TokenCommand::Create { name, role, ttl, json, data }) => {
             admin::create_token(&data, &name, role, ttl, json).await
         }
@@ -391,6 +490,17 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Key(SigningKeyCommand::List { to }) => signing_keys::list(&to).await,
         Once::Key(SigningKeyCommand::Revoke { key_id, to }) => signing_keys::revoke(&to, &key_id).await,
         Once::Operator(OperatorCommand::Export { to }) => signing_keys::export(&to).await,
+        Once::Token(TokenCommand::List { json, data }) => inventory::tokens(&data, json).await,
+        Once::Token(TokenCommand::Revoke { name, data }) => inventory::revoke_token(&data, &name).await,
+        Once::Ca(CaCommand::Status { json, data }) => authority::status(&data, json).await,
+        Once::Ca(CaCommand::Rotate { root, finish, force, data }) => {
+            let what = match (root, finish) {
+                (true, _) => authority::Rotation::Root,
+                (_, true) => authority::Rotation::Finish { force },
+                _ => authority::Rotation::Issuing,
+            };
+            authority::rotate(&data, what).await
+        }
         Once::Hosts { show: Some(HostsCommand::Show { name, to }), .. } => show::host(&to, &name).await,
         Once::Hosts { show: None, to } => lists::hosts(&to).await,
         Once::Findings { all, to } => lists::findings(&to, all).await,
@@ -466,6 +576,17 @@ mod tests {
             "farol host key add pfsense --json",
             "farol host key list pfsense --data-dir d",
             "farol host key revoke 0190f5d2-7b7c-7000-8000-000000000000",
+            "farol host list --json",
+            "farol host consent vm112",
+            "farol host accept vm112 --machine 0123456789ab",
+            "farol host accept vm112 --boot 0123456789ab",
+            "farol host rename vm112 web-1",
+            "farol token list --json",
+            "farol token revoke ana",
+            "farol ca status --json",
+            "farol ca rotate",
+            "farol ca rotate --root",
+            "farol ca rotate --finish --force",
             "farol token create --name ana --role ops_lead",
             "farol token create --name ana@example.org --role seo --ttl never --json",
             "farol hosts --json",
@@ -499,6 +620,11 @@ mod tests {
             "farol host key add ../etc",
             "farol host key revoke",
             "farol host add vm112 --ttl 0s",
+            "farol host accept vm112",
+            "farol host accept vm112 --machine 0123456789ab --boot 0123456789ab",
+            "farol host rename vm112 ../etc",
+            "farol ca rotate --root --finish",
+            "farol ca rotate --force",
             "farol host add vm112 --ttl soon",
             "farol token create --name ana",
             "farol token create --name ana --role root",

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use farol_protocol::{CheckId, Report, Status, Timestamp, registry::Severity};
 
-pub use rules::{CLOCK, Rule, Rules, SILENCE, TELEMETRY, clock, silence, telemetry};
+pub use rules::{CLOCK, IDENTITY, Rule, Rules, SILENCE, TELEMETRY, clock, identity, silence, telemetry};
 pub use state::{CheckState, Problem};
 
 use crate::store::{bulk::Committed, hosts::HostKey};

@@ -45,6 +45,18 @@ pub fn silence() -> CheckId {
     SILENCE.parse().unwrap_or_else(|error| unreachable!("{SILENCE} is a check id: {error}"))
 }
 
+/// Identity of the report that the coordinator makes about a host's identity.
+pub const IDENTITY: &str = "host.identity";
+
+/// [`IDENTITY`] as a check.
+///
+/// # Panics
+/// Never: the text is a check id.
+#[must_use]
+pub fn identity() -> CheckId {
+    IDENTITY.parse().unwrap_or_else(|error| unreachable!("{IDENTITY} is a check id: {error}"))
+}
+
 /// How a check becomes a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -149,6 +161,8 @@ impl Rules {
         let language = registry.language;
         let title = crate::text::Message::AgentSilentTitle.in_words(language);
         by_check.insert(silence(), own(SILENCE, title, registry.silence.severity));
+        let title = crate::text::Message::IdentityTitle.in_words(language);
+        by_check.insert(identity(), own(IDENTITY, title, registry.silence.severity));
         by_check.insert(telemetry(), own(TELEMETRY, Line::LostTitle.in_words(language), Severity::Medium));
         by_check.insert(clock(), own(CLOCK, Line::ClockTitle.in_words(language), Severity::High));
         Self { by_check }

@@ -1,5 +1,5 @@
 //! `POST /southbound/v1/enroll`: a token and a certificate request become a
-//! certificate. The only door without a client certificate.
+//! certificate.
 
 use farol_protocol::{
     Timestamp,
@@ -12,6 +12,8 @@ use hyper::{
     header,
 };
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use super::listener::{Answer, Southbound, problem};
 use crate::{
     error::{EnrolmentRefusal, Error},
@@ -21,26 +23,9 @@ use crate::{
 const BODY_LIMIT: usize = 16 * 1024;
 
 pub(super) async fn answer(south: &Southbound, request: Request<Incoming>) -> Answer {
-    let body = match Limited::new(request.into_body(), BODY_LIMIT).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return problem(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body_too_large",
-                &format!("an enrolment has at most {BODY_LIMIT} bytes"),
-            );
-        }
-        Err(error) => return problem(StatusCode::BAD_REQUEST, "invalid_body", &format!("the body broke off: {error}")),
-    };
-    let request: EnrolRequest = match serde_json::from_slice(&body) {
+    let request: EnrolRequest = match read(request, "an enrolment").await {
         Ok(request) => request,
-        Err(error) => {
-            return problem(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid_body",
-                &format!("the body is not an enrolment request: {error}"),
-            );
-        }
+        Err(answer) => return *answer,
     };
     match enrol(south, &request).await {
         Ok(answer) => json(&answer),
@@ -48,11 +33,39 @@ pub(super) async fn answer(south: &Southbound, request: Request<Incoming>) -> An
     }
 }
 
+/// The body of a request, or what to answer instead. `what` it is, for people.
+pub(super) async fn read<T: DeserializeOwned>(request: Request<Incoming>, what: &str) -> Result<T, Box<Answer>> {
+    let body = match Limited::new(request.into_body(), BODY_LIMIT).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            return Err(Box::new(problem(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                &format!("{what} has at most {BODY_LIMIT} bytes"),
+            )));
+        }
+        Err(error) => {
+            return Err(Box::new(problem(
+                StatusCode::BAD_REQUEST,
+                "invalid_body",
+                &format!("the body broke off: {error}"),
+            )));
+        }
+    };
+    serde_json::from_slice(&body).map_err(|error| {
+        Box::new(problem(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_body",
+            &format!("the body is not {what} request: {error}"),
+        ))
+    })
+}
+
 async fn enrol(south: &Southbound, request: &EnrolRequest) -> Result<EnrolAnswer, Error> {
     let now = Timestamp::now();
-    let authority = &south.authority;
+    let present = south.app.trust.present();
     let certify = |id: &farol_protocol::HostId| {
-        authority.issue_host(&request.csr, id.as_str(), time::OffsetDateTime::now_utc()).map_err(Error::from)
+        present.authority.issue_host(&request.csr, id.as_str(), time::OffsetDateTime::now_utc()).map_err(Error::from)
     };
     let (host, certificate) = south.app.store.enrol(&request.token, now, certify).await?;
     // Not left to the next poll: the host connects at once.
@@ -61,7 +74,7 @@ async fn enrol(south: &Southbound, request: &EnrolRequest) -> Result<EnrolAnswer
     }
     south.app.events.publish(Noun::Host, host.id.as_str(), "enrolled");
     tracing::info!(agent_id = host.id.as_str(), host.name = host.name, "a host enrolled");
-    Ok(EnrolAnswer { host_id: host.id, name: host.name, cert: certificate.cert_pem, ca: authority.ca_pem().to_owned() })
+    Ok(EnrolAnswer { host_id: host.id, name: host.name, cert: certificate.cert_pem, ca: present.authority.ca_pem() })
 }
 
 fn refusal(error: &Error) -> Answer {
@@ -91,7 +104,7 @@ fn refusal(error: &Error) -> Answer {
     }
 }
 
-fn json(answer: &EnrolAnswer) -> Answer {
+pub(super) fn json(answer: &impl Serialize) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(farol_protocol::frame::encode(answer))));
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response

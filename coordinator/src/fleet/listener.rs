@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use farol_pki::PeerIdentity;
-use farol_protocol::{ENROL_PATH, SOUTHBOUND_PATH};
+use farol_protocol::{ENROL_PATH, RENEW_PATH, SOUTHBOUND_PATH};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -12,7 +12,6 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
@@ -23,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     admission::{Admission, Ticket},
-    enrol, http, session,
+    enrol, http, renew, session,
 };
 use crate::{app::App, store::hosts::HostKey};
 
@@ -40,10 +39,6 @@ pub(super) type Answer = Response<Full<Bytes>>;
 pub struct Southbound {
     /// Everything.
     pub app: App,
-    /// Signs certificates.
-    pub authority: Arc<farol_pki::Authority>,
-    /// TLS.
-    pub tls: Arc<ServerConfig>,
 }
 
 /// Accepts agents until `stop`, then waits for the connections to end.
@@ -100,7 +95,7 @@ async fn accept(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(peer, "cannot set TCP_NODELAY: {error}");
     }
-    let acceptor = TlsAcceptor::from(Arc::clone(&south.tls));
+    let acceptor = TlsAcceptor::from(Arc::clone(&south.app.trust.present().tls));
     let tls = match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => {
@@ -161,9 +156,10 @@ async fn route(
 ) -> Answer {
     match (request.method(), request.uri().path()) {
         (&Method::POST, ENROL_PATH) => enrol::answer(&south, request).await,
+        (&Method::POST, RENEW_PATH) => renew::answer(&south, request).await,
         (&Method::GET, SOUTHBOUND_PATH) => upgrade(south, identity, request, tracker, stop),
         (_, path) if http::serves(path) => http::answer(south, request, tracker, stop).await,
-        (_, ENROL_PATH | SOUTHBOUND_PATH) => {
+        (_, ENROL_PATH | RENEW_PATH | SOUTHBOUND_PATH) => {
             problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path takes another method")
         }
         _ => problem(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path of the agents' port"),

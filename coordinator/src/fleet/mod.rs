@@ -4,11 +4,15 @@
 //! pinned key of a connection must be in the store's live set.
 
 mod admission;
+mod authority;
+mod certificate;
 mod enrol;
 pub(crate) mod http;
+pub mod identity;
 mod legacy;
 mod listener;
 pub(crate) mod own_reports;
+mod renew;
 mod results;
 mod sequence;
 mod session;
@@ -25,6 +29,7 @@ use std::{
     time::Duration,
 };
 
+pub use authority::{AUTHORITY_INTERVAL, Trust};
 use farol_protocol::{
     ActionId, Effect, HostId, Plan, SessionId, Timestamp,
     frame::{self, ActionRef, Order, ToAgent},
@@ -61,6 +66,8 @@ pub struct Fleet {
     http: http::Sessions,
     /// When hosts posted telemetry without a session.
     posted: RwLock<HashMap<HostKey, Timestamp>>,
+    renewals: Mutex<renew::Gate>,
+    replaced: Mutex<HashMap<HostKey, Vec<Timestamp>>>,
 }
 
 /// A connection, as the rest of the coordinator sees it.
@@ -211,6 +218,25 @@ impl Fleet {
             tracing::warn!(session_id = %before.session, replaced_by = %session, "a new connection of this host replaces this one");
             before.cut.cancel();
         }
+    }
+
+    /// Ends the connection of a host, if it has one.
+    pub(crate) fn cut(&self, host: HostKey) {
+        if let Some(known) = self.connected.read().unwrap_or_else(PoisonError::into_inner).get(&host) {
+            tracing::warn!(session_id = %known.session, "a person decided on this host's identity, cutting its connection");
+            known.cut.cancel();
+        }
+    }
+
+    /// Whether connections of a host replace each other too often.
+    fn takes_turns(&self, host: HostKey, now: Timestamp) -> bool {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        identity::takes_turns(replaced.entry(host).or_default(), now)
+    }
+
+    /// Asks the gate before renewals.
+    fn renewals(&self, ask: impl FnOnce(&mut renew::Gate) -> bool) -> bool {
+        ask(&mut self.renewals.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Forgets a connection, unless another one has taken its place.

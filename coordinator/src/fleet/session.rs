@@ -31,7 +31,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{
-    Peer, legacy, own_reports, results,
+    Peer,
+    certificate::{self, Certificate},
+    legacy, own_reports, results,
     sequence::Verdict,
     socket::{Incoming, Socket},
     stream::{Stream, Streams},
@@ -51,6 +53,8 @@ use crate::{
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// Orders and answers that may wait for the socket.
 const OUTGOING: usize = 8;
+/// Why a connection that somebody else cut is closed.
+const REPLACED: &str = "replaced or revoked";
 /// Below this a difference of clocks is the network's, not a skew.
 const SKEW_FLOOR_MS: i64 = 1_000;
 const SKEW_SAMPLES: usize = 8;
@@ -73,6 +77,8 @@ pub(super) struct Connection {
     /// An action that the host had accepted and whose result is due before
     /// anything else of it.
     pub(super) awaited: Option<ActionId>,
+    /// None where the connection was opened without one.
+    pub(super) certificate: Option<Box<Certificate>>,
 }
 
 /// Why a connection ends.
@@ -91,7 +97,8 @@ pub(super) async fn run(app: App, host: HostKey, identity: PeerIdentity, upgrade
         // What it takes to open a session is several times what it takes to
         // hold one: in a box of its own it is gone before the long part.
         let socket = Socket::new(upgraded);
-        if let Some(live) = Box::pin(open(app, host, session, identity.key_sha256, socket, stop)).await {
+        let key = identity.key_sha256.clone();
+        if let Some(live) = Box::pin(open(app, host, session, (key, Some(identity)), socket, stop)).await {
             live.run().await;
         }
     };
@@ -108,7 +115,7 @@ pub(super) async fn run_on(
     stop: CancellationToken,
 ) {
     let socket = std::future::ready(Some(socket));
-    if let Some(live) = Box::pin(open(app, host, session, key, socket, stop)).await {
+    if let Some(live) = Box::pin(open(app, host, session, (key, None), socket, stop)).await {
         live.run().await;
     }
 }
@@ -124,16 +131,24 @@ impl Live {
     async fn run(mut self) {
         let end = self.connection.talk(&mut self.streams).await;
         drop(self.joined);
-        Box::pin(over(end, self.connection.socket)).await;
+        let replaced = matches!(&end, End::Close(_, reason) if *reason == REPLACED);
+        let Connection { app, host, socket, .. } = self.connection;
+        if Box::pin(over(end, socket)).await && replaced {
+            Box::pin(certificate::replaced(&app, host.key)).await;
+        }
     }
 }
 
-async fn over(end: End, socket: Socket) {
+/// Whether the peer was there to the end.
+async fn over(end: End, socket: Socket) -> bool {
     match end {
-        End::Gone => tracing::info!("the connection ended"),
+        End::Gone => {
+            tracing::info!("the connection ended");
+            false
+        }
         End::Close(code, reason) => {
             tracing::info!("the connection is closed: {reason}");
-            socket.close(code, reason).await;
+            socket.close(code, reason).await
         }
     }
 }
@@ -144,7 +159,7 @@ async fn open(
     app: App,
     host: HostKey,
     session: SessionId,
-    key_sha256: String,
+    (key_sha256, identity): (String, Option<PeerIdentity>),
     socket: impl Future<Output = Option<Socket>>,
     stop: CancellationToken,
 ) -> Option<Live> {
@@ -189,6 +204,22 @@ async fn open(
         return None;
     }
 
+    if let First::V1(hello) = &hello {
+        match certificate::recognise(&app, &host, identity.as_ref(), hello, Timestamp::now()).await {
+            Ok(None) => {}
+            Ok(Some(conflict)) => {
+                refuse(socket, conflict).await;
+                return None;
+            }
+            Err(error) => {
+                tracing::error!("a machine could not be recognised: {error}");
+                socket.close(CloseCode::Error, "the store failed").await;
+                return None;
+            }
+        }
+    }
+    let certificate = identity.map(|identity| Certificate::new(identity, hello.v1()));
+
     let cut = stop.child_token();
     let (sender, outgoing) = mpsc::channel(OUTGOING);
     let seen = app.fleet.seen_cell(host.key, Timestamp::now());
@@ -204,6 +235,7 @@ async fn open(
         skew_ms: 0,
         differences: VecDeque::new(),
         awaited: None,
+        certificate,
     };
     let host = connection.host.key;
     let join = |peer| app.fleet.join(host, session, key_sha256, peer, sender, cut);
@@ -212,6 +244,8 @@ async fn open(
             Ok(Some(streams)) => {
                 join(Peer::V1);
                 joined.announce();
+                // That the connection broke off shows in what comes next.
+                certificate::look(&mut connection, Duration::ZERO).await;
                 return Some(Live { connection, streams, joined });
             }
             Ok(None) => End::Gone,
@@ -253,6 +287,15 @@ impl Drop for Joined {
 enum First {
     V1(Box<Hello>),
     Legacy(wire::Hello),
+}
+
+impl First {
+    fn v1(&self) -> Option<&Hello> {
+        match self {
+            Self::V1(hello) => Some(hello),
+            Self::Legacy(_) => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -346,7 +389,7 @@ impl Connection {
         if self.app.stop.is_cancelled() {
             End::Close(CloseCode::Away, "the coordinator is stopping")
         } else {
-            End::Close(CloseCode::Policy, "replaced or revoked")
+            End::Close(CloseCode::Policy, REPLACED)
         }
     }
 
@@ -432,6 +475,9 @@ impl Connection {
                     return End::Close(CloseCode::Away, "no sign of life in two intervals");
                 }
                 _ = beat.tick() => {
+                    if !certificate::look(self, interval).await {
+                        return End::Gone;
+                    }
                     let heartbeat = ToAgent::Heartbeat(Heartbeat { timestamp: Timestamp::now() });
                     if !self.socket.send(frame::encode(&heartbeat)).await {
                         return End::Gone;
@@ -474,8 +520,10 @@ impl Connection {
                 results::output(self, chunk);
                 None
             }
-            // Nothing takes this yet.
-            FromAgent::CertificateInstalled(_) => None,
+            FromAgent::CertificateInstalled(installed) => {
+                Box::pin(certificate::installed(self, installed)).await;
+                None
+            }
             FromAgent::Heartbeat(heartbeat) => {
                 self.set_skew(heartbeat.timestamp, Timestamp::now());
                 None

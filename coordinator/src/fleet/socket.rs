@@ -123,15 +123,22 @@ impl Socket {
         }
     }
 
-    pub(super) async fn close(self, code: CloseCode, reason: &str) {
+    /// Whether the peer said goodbye too: then it was alive.
+    pub(super) async fn close(self, code: CloseCode, reason: &str) -> bool {
         let mut stream = match self.wire {
             Wire::WebSocket(stream) => stream,
-            Wire::Http(line) => return line.close(reason),
+            Wire::Http(line) => {
+                line.close(reason);
+                return false;
+            }
         };
         // A close reason has at most 123 bytes.
         let reason: String = reason.chars().take(100).filter(char::is_ascii).collect();
-        let close = stream.close(Some(CloseFrame { code, reason: reason.into() }));
+        let farewell = async {
+            let sent = stream.close(Some(CloseFrame { code, reason: reason.into() })).await;
+            sent.is_ok() && matches!(stream.next().await, Some(Ok(_)))
+        };
         // Whatever the peer does with it, the connection is over.
-        let _over = timeout(Duration::from_secs(2), close).await;
+        timeout(Duration::from_secs(2), farewell).await.unwrap_or(false)
     }
 }

@@ -12,9 +12,11 @@ use super::{
 };
 use crate::{
     app::{App, Shared},
+    fleet::identity::Conflict,
     store::{
         hosts::{Enrolment, HostRow},
         streams::LastGap,
+        trust::TrustRow,
     },
 };
 
@@ -57,6 +59,49 @@ pub(super) struct HostView {
     /// End of its certificate.
     #[schema(value_type = Option<String>, format = DateTime)]
     cert_not_after: Option<Timestamp>,
+    /// Its certificate; none before its first hello.
+    certificate: Option<CertificateView>,
+    /// Which machine it is, and what waits for a person.
+    identity: IdentityView,
+}
+
+/// A host's certificate.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CertificateView {
+    /// When it ends.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    not_after: Option<Timestamp>,
+    /// Key identifier of the authority that issued it.
+    issuer: Option<String>,
+    /// Whether that is the present one.
+    present: bool,
+    /// SHA-256 of the roots that the host trusts; none where it does not say.
+    roots: Option<Vec<String>>,
+    /// Why it did not take the last one it was sent.
+    refused: Option<String>,
+}
+
+/// Which machine a host is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct IdentityView {
+    /// Digest of its machine id.
+    machine: Option<String>,
+    /// The boot it said last.
+    boot: Option<String>,
+    /// What it calls itself.
+    reported_name: Option<String>,
+    /// What waits for a person: `machine`, another machine showed its key;
+    /// `clones`, two copies take turns and no order leaves; `consent`, it asks
+    /// for a certificate after a long absence.
+    conflict: Option<&'static str>,
+    /// The machine that was refused.
+    other_machine: Option<String>,
+    /// Since when it asks for consent.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    consent_asked_at: Option<Timestamp>,
+    /// Until when a person has consented.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    consent_until: Option<Timestamp>,
 }
 
 /// A machine with what it says of itself.
@@ -135,7 +180,12 @@ pub(super) struct HostsQuery {
 #[utoipa::path(get, path = "/api/v1/hosts", tag = "hosts", operation_id = "hosts", params(HostsQuery),
     responses((status = 200, body = List<HostView>)))]
 pub(super) async fn list(State(app): State<App>, Query(query): Query<HostsQuery>) -> Answer<List<HostView>> {
-    let hosts = app.store.hosts().await?.into_iter().map(|row| view(&app, row)).collect();
+    let mut trust = app.store.trust().await?;
+    let hosts = app.store.hosts().await?.into_iter().map(|row| {
+        let known = trust.remove(&row.key);
+        view(&app, row, known)
+    });
+    let hosts = hosts.collect();
     Ok(Json(List::cut(hosts, query.cursor.as_deref(), query.limit, |host: &HostView| host.name.as_str())))
 }
 
@@ -146,6 +196,7 @@ pub(super) async fn list(State(app): State<App>, Query(query): Query<HostsQuery>
 pub(super) async fn one(State(app): State<App>, Segment(host): Segment<String>) -> Answer<HostDetail> {
     let row = app.store.host(&host).await?;
     let telemetry = app.store.telemetry_of(row.key).await?;
+    let trust = app.store.trust_of(row.key).await?;
     Ok(Json(HostDetail {
         session_id: app.fleet.session(row.key).map(|session| session.to_string()),
         metrics: telemetry.metrics,
@@ -161,11 +212,12 @@ pub(super) async fn one(State(app): State<App>, Segment(host): Segment<String>) 
         },
         clock_skew_ms: app.fleet.clock_skew(row.key),
         checks: app.board.of(row.key).into_iter().map(report).collect(),
-        host: view(&app, row),
+        host: view(&app, row, Some(trust)),
     }))
 }
 
-fn view(app: &Shared, row: HostRow) -> HostView {
+fn view(app: &Shared, row: HostRow, trust: Option<TrustRow>) -> HostView {
+    let trust = trust.unwrap_or_default();
     HostView {
         id: row.id.to_string(),
         state: state(row.enrolment, app.present(&row, Timestamp::now())),
@@ -176,7 +228,32 @@ fn view(app: &Shared, row: HostRow) -> HostView {
         protocol: row.protocol,
         max_unsigned_class: row.max_unsigned_class.map(farol_protocol::RiskClass::as_str),
         cert_not_after: row.cert_not_after,
+        certificate: row.cert_not_after.map(|not_after| CertificateView {
+            not_after: Some(not_after),
+            present: trust.issuer.as_deref() == Some(app.trust.present().issuer.as_str()),
+            issuer: trust.issuer.clone(),
+            roots: trust.roots.clone(),
+            refused: trust.refused.clone(),
+        }),
+        identity: identity(trust),
         name: row.name,
+    }
+}
+
+fn identity(trust: TrustRow) -> IdentityView {
+    let (conflict, other_machine) = match trust.known.conflict {
+        Some(Conflict::Machine { machine, .. }) => (Some("machine"), Some(machine)),
+        Some(Conflict::Clones { .. }) => (Some("clones"), None),
+        None => (trust.asked_at.map(|_| "consent"), None),
+    };
+    IdentityView {
+        machine: trust.known.machine,
+        boot: trust.known.boots.last().cloned(),
+        reported_name: trust.known.name,
+        conflict,
+        other_machine,
+        consent_asked_at: trust.asked_at,
+        consent_until: trust.consent_until,
     }
 }
 

@@ -7,6 +7,7 @@ mod dispatch;
 mod housekeeping;
 mod liveness;
 mod mail;
+mod trust;
 mod watchdog;
 
 use std::{future::Future, time::Duration};
@@ -23,6 +24,8 @@ pub fn start(app: &App, tracker: &TaskTracker, stop: &CancellationToken) {
     };
     every("dispatch", Duration::from_secs(1), |app| Box::pin(dispatch::pass(app)));
     every("live set", crate::fleet::LIVE_SET_INTERVAL, |app| Box::pin(housekeeping::live_set(app)));
+    every("authority", crate::fleet::AUTHORITY_INTERVAL, |app| Box::pin(trust::authority(app)));
+    every("trust", Duration::from_secs(1), |app| Box::pin(trust::pass(app)));
     every("advice", Duration::from_secs(30), |app| Box::pin(advise::pass(app)));
     every("mail", Duration::from_secs(10), |app| Box::pin(mail::pass(app)));
     every("last seen", Duration::from_secs(60), |app| Box::pin(housekeeping::last_seen(app)));

@@ -69,6 +69,8 @@ pub struct HostRow {
     pub protocol: Option<i64>,
     /// Whether the host allows any effect.
     pub effects_allowed: Option<bool>,
+    /// Whether its orders wait, because two machines answer under its name.
+    pub held: bool,
     /// End of its certificate.
     pub cert_not_after: Option<Timestamp>,
     /// When it was last heard, as far as it was saved.
@@ -98,10 +100,11 @@ struct Raw {
     created_ms: i64,
     enrolled_ms: Option<i64>,
     revoked_ms: Option<i64>,
+    held: i64,
 }
 
 const COLUMNS: &str = "id, host_key, name, site, state, cert_not_after_ms, protocol, agent_version, \
-     capabilities, max_unsigned_class, effects_allowed, last_seen_ms, created_ms, enrolled_ms, revoked_ms";
+     capabilities, max_unsigned_class, effects_allowed, last_seen_ms, created_ms, enrolled_ms, revoked_ms, held";
 
 impl TryFrom<Raw> for HostRow {
     type Error = Error;
@@ -118,6 +121,7 @@ impl TryFrom<Raw> for HostRow {
             capabilities: raw.capabilities.map(|list| list.split(',').map(str::to_owned).collect()),
             protocol: raw.protocol,
             effects_allowed: raw.effects_allowed.map(|allowed| allowed != 0),
+            held: raw.held != 0,
             cert_not_after: raw.cert_not_after_ms.map(Timestamp::from_ms),
             last_seen: raw.last_seen_ms.map(Timestamp::from_ms),
             created_at: Timestamp::from_ms(raw.created_ms),
@@ -251,6 +255,7 @@ impl Store {
         .execute(&mut *write)
         .await
         .context("pin the host's key")?;
+        super::trust::forget(&mut write, &host_id).await?;
         let detail = format!("key {} pinned", certificate.key_sha256);
         let entry = audit::NewEntry {
             at: now,

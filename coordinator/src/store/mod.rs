@@ -19,6 +19,7 @@ pub mod runs;
 pub mod steps;
 pub mod streams;
 pub mod tokens;
+pub mod trust;
 
 use std::{
     collections::VecDeque,

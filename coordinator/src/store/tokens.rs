@@ -2,6 +2,7 @@
 
 use farol_protocol::{Timestamp, action::hex};
 use ring::rand::SecureRandom as _;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Store, audit, word};
@@ -17,6 +18,21 @@ pub struct NewToken {
     pub token: String,
     /// When it ends; none for never.
     pub expires_at: Option<Timestamp>,
+}
+
+/// A token without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TokenRow {
+    /// Who uses it.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends; none for never.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
 }
 
 /// SHA-256 of a secret that was made from 256 random bits, so that no salt or
@@ -87,6 +103,51 @@ impl Store {
         audit::insert(&mut write, entry).await?;
         write.commit().await?;
         Ok(NewToken { token, expires_at })
+    }
+
+    /// All tokens by name, without their secrets.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn tokens(&self) -> Result<Vec<TokenRow>> {
+        type Row = (String, String, i64, Option<i64>, Option<i64>);
+        let rows: Vec<Row> =
+            sqlx::query_as("select name, role, created_ms, expires_ms, revoked_ms from api_token order by name")
+                .fetch_all(self.state().read())
+                .await
+                .context("read the tokens")?;
+        rows.into_iter()
+            .map(|(name, role, created, expires, revoked)| {
+                Ok(TokenRow {
+                    name,
+                    role: word("role", &role)?,
+                    created_at: Timestamp::from_ms(created),
+                    expires_at: expires.map(Timestamp::from_ms),
+                    revoked_at: revoked.map(Timestamp::from_ms),
+                })
+            })
+            .collect()
+    }
+
+    /// Ends a token.
+    ///
+    /// # Errors
+    /// No such token, it is revoked already, or the store failed.
+    pub async fn revoke_token(&self, by: &Operator, name: &str, now: Timestamp) -> Result<()> {
+        let mut write = self.state().write().await?;
+        let changed = sqlx::query("update api_token set revoked_ms = $2 where name = $1 and revoked_ms is null")
+            .bind(name)
+            .bind(now.as_ms())
+            .execute(&mut *write)
+            .await
+            .context("revoke the token")?;
+        if changed.rows_affected() == 0 {
+            return Err(Error::NotFound { what: "token that is not revoked", id: name.to_owned() });
+        }
+        let entry =
+            audit::NewEntry { at: now, actor: by.name(), verb: "token.revoked", object: ("token", name), detail: "" };
+        audit::insert(&mut write, entry).await?;
+        write.commit().await
     }
 
     /// Who presents `token`.

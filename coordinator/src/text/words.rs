@@ -285,6 +285,12 @@ pub fn plain(text: &str, max: usize) -> String {
     format!("{}…", line[..word].trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == ','))
 }
 
+/// As much of an identifier as names it; the commands take that.
+#[must_use]
+pub fn beginning(id: &str) -> String {
+    id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(12).collect()
+}
+
 pub(super) fn quote(text: &str) -> String {
     plain(text, QUOTE_CHARS)
 }

@@ -1,11 +1,13 @@
 use std::sync::Arc;
 
-use farol_pki::{Error, PeerIdentity, client_config, enrol_config, new_host_key, provider};
+use farol_pki::{
+    Error, KnownClock, PeerIdentity, client_config, client_config_since, enrol_config, new_host_key, provider,
+};
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use rcgen::KeyPair;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
 use time::{Duration, OffsetDateTime};
 
 use crate::support::{Site, ders, handshake, impostor};
@@ -14,7 +16,7 @@ use crate::support::{Site, ders, handshake, impostor};
 fn an_enrolled_host_connects_and_is_known_by_its_certificate() {
     let site = Site::new();
     let (key, issued) = site.enrol("web-1");
-    let ca_pem = site.authority.ca_pem();
+    let ca_pem = &site.authority.ca_pem();
     let client = client_config(ca_pem, &issued.cert_pem, &key.key_pem).unwrap();
 
     let mut connection = handshake(&client, &site.server());
@@ -30,7 +32,10 @@ fn an_enrolled_host_connects_and_is_known_by_its_certificate() {
             host_id: "web-1".to_owned(),
             key_sha256: issued.key_sha256,
             serial: issued.serial,
+            not_before: issued.not_after - Duration::days(31),
             not_after: issued.not_after,
+            issuer: site.authority.issuer_id(),
+            public_key: x509_parser::parse_x509_certificate(leaf).unwrap().1.public_key().raw.to_vec(),
         }
     );
 }
@@ -46,9 +51,9 @@ fn an_enrolling_host_finds_the_root_it_pins() {
 
     connection.assert_done();
     assert!(connection.server.peer_certificates().is_none());
-    assert_eq!(pinned.pem().as_deref(), Some(site.authority.ca_pem()));
-    pinned.confirm(site.authority.ca_pem()).unwrap();
-    let foreign = pinned.confirm(other.authority.ca_pem()).unwrap_err();
+    assert_eq!(pinned.pem().as_deref(), Some(site.authority.ca_pem().as_str()));
+    pinned.confirm(&site.authority.ca_pem()).unwrap();
+    let foreign = pinned.confirm(&other.authority.ca_pem()).unwrap_err();
     assert!(matches!(foreign, Error::ForeignRoot { .. }));
 }
 
@@ -63,14 +68,14 @@ fn a_wrong_fingerprint_is_refused_with_both_names_before_any_data() {
     assert!(refusal.contains(&expected), "{refusal}");
     let presented = site.authority.root_fingerprint();
     assert!(refusal.contains(&presented), "{refusal}");
-    assert!(matches!(pinned.confirm(site.authority.ca_pem()), Err(Error::NoRootYet)));
+    assert!(matches!(pinned.confirm(&site.authority.ca_pem()), Err(Error::NoRootYet)));
 }
 
 #[test]
 fn the_pinned_root_beside_a_chain_of_another_authority_is_refused() {
     let site = Site::new();
     let other = Site::new();
-    let chain = other.file("server.pem") + &other.file("issuing.pem") + site.authority.ca_pem();
+    let chain = other.file("server.pem") + &other.file("issuing.pem") + &site.authority.ca_pem();
     let server = impostor(&chain, &other.file("server.key"));
     let (client, pinned) = enrol_config(&site.authority.root_fingerprint()).unwrap();
 
@@ -101,7 +106,7 @@ fn a_coordinator_of_another_authority_is_refused() {
 fn a_host_of_another_authority_is_refused() {
     let site = Site::new();
     let (key, foreign) = Site::new().enrol("web-1");
-    let ca_pem = site.authority.ca_pem();
+    let ca_pem = &site.authority.ca_pem();
     let client = client_config(ca_pem, &foreign.cert_pem, &key.key_pem).unwrap();
 
     let refusal = handshake(&client, &site.server()).server_refusal();
@@ -114,7 +119,7 @@ fn a_host_trusts_two_authorities_while_one_replaces_the_other() {
     let old = Site::new();
     let new = Site::new();
     let (key, issued) = old.enrol("web-1");
-    let both = old.authority.ca_pem().to_owned() + new.authority.ca_pem();
+    let both = old.authority.ca_pem() + &new.authority.ca_pem();
     let client = client_config(&both, &issued.cert_pem, &key.key_pem).unwrap();
 
     handshake(&client, &old.server()).assert_done();
@@ -130,7 +135,7 @@ fn an_expired_host_is_refused() {
     let now = OffsetDateTime::now_utc();
     let (start, end) = (now - Duration::days(31), now - Duration::minutes(1));
     let expired = site.authority.issue_host_with(&key.csr_pem, "web-1", start, end).unwrap();
-    let ca_pem = site.authority.ca_pem();
+    let ca_pem = &site.authority.ca_pem();
     let client = client_config(ca_pem, &expired.cert_pem, &key.key_pem).unwrap();
 
     let refusal = handshake(&client, &site.server()).server_refusal();
@@ -144,6 +149,44 @@ fn an_expired_coordinator_is_refused() {
 
     let refusal = handshake(&site.client(), &site.server()).client_refusal();
 
+    assert!(refusal.contains("expired"), "{refusal}");
+}
+
+/// A host whose clock is so many days beside ours.
+fn with_clock(client: &ClientConfig, days: i64) -> Arc<ClientConfig> {
+    #[derive(Debug)]
+    struct Clock(i64);
+    impl rustls::time_provider::TimeProvider for Clock {
+        fn current_time(&self) -> Option<UnixTime> {
+            let seconds = OffsetDateTime::now_utc().unix_timestamp() + self.0 * 86_400;
+            Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0))))
+        }
+    }
+    let mut client = client.clone();
+    client.time_provider = Arc::new(Clock(days));
+    Arc::new(client)
+}
+
+#[test]
+fn a_host_whose_clock_is_wrong_connects_unless_it_is_a_year_ahead_and_never_knew_better() {
+    let site = Site::new();
+    let (key, issued) = site.enrol("web-1");
+    let plain = site.client();
+    for days in [-20_000, -400, -3, 3, 120] {
+        handshake(&with_clock(&plain, days), &site.server()).assert_done();
+    }
+    let refusal = handshake(&with_clock(&plain, 400), &site.server()).client_refusal();
+    assert!(refusal.contains("expired"), "{refusal}");
+
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let known = |offset_days: i64, passed: i64| {
+        let clock = KnownClock { offset_seconds: offset_days * 86_400, passed };
+        client_config_since(&site.authority.ca_pem(), &issued.cert_pem, &key.key_pem, Some(clock)).unwrap()
+    };
+    handshake(&with_clock(&known(-400, now), 400), &site.server()).assert_done();
+    // A clock that was set back brings no ended certificate back to life.
+    let later = known(0, now + 400 * 86_400);
+    let refusal = handshake(&with_clock(&later, -400), &site.server()).client_refusal();
     assert!(refusal.contains("expired"), "{refusal}");
 }
 
@@ -186,7 +229,7 @@ fn a_server_leaf_must_carry_exactly_the_coordinators_name_and_usage() {
 fn a_coordinator_that_poses_as_a_host_is_refused() {
     let site = Site::new();
     let chain = site.file("server.pem") + &site.file("issuing.pem");
-    let ca_pem = site.authority.ca_pem();
+    let ca_pem = &site.authority.ca_pem();
     let client = client_config(ca_pem, &chain, &site.file("server.key")).unwrap();
 
     let refusal = handshake(&client, &site.server()).server_refusal();
@@ -248,7 +291,7 @@ fn a_key_of_another_certificate_makes_no_configuration() {
     let (_, issued) = site.enrol("web-1");
     let (other, _) = site.enrol("web-2");
 
-    let config = client_config(site.authority.ca_pem(), &issued.cert_pem, &other.key_pem);
+    let config = client_config(&site.authority.ca_pem(), &issued.cert_pem, &other.key_pem);
 
     assert!(matches!(config, Err(Error::Tls { .. })));
 }

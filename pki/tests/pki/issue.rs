@@ -66,7 +66,7 @@ fn a_request_that_is_not_one_is_refused() {
     let key = KeyPair::generate().unwrap();
     let request = CertificateParams::default().serialize_request(&key).unwrap();
     let longer = request_pem(&[request.der(), &[0][..]].concat());
-    for garbage in ["", "hello", &good[..good.len() / 2], site.authority.ca_pem(), &longer] {
+    for garbage in ["", "hello", &good[..good.len() / 2], &site.authority.ca_pem(), &longer] {
         let refusal = site.authority.issue_host(garbage, "web-1", now);
 
         assert!(matches!(refusal, Err(Error::CsrUnreadable { .. })), "{garbage:?} gave {refusal:?}");

@@ -5,4 +5,6 @@ mod authority;
 mod files;
 mod handshake;
 mod issue;
+mod rollover;
 mod support;
+mod ten_years;

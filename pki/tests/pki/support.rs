@@ -45,7 +45,7 @@ impl Site {
     /// The configuration of a host that has just enrolled.
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
         let (key, certificate) = self.enrol("web-1");
-        client_config(self.authority.ca_pem(), &certificate.cert_pem, &key.key_pem).unwrap()
+        client_config(&self.authority.ca_pem(), &certificate.cert_pem, &key.key_pem).unwrap()
     }
 
     /// A leaf this authority's key signed, but no code of ours would issue.
@@ -127,6 +127,10 @@ impl Handshake {
         assert_eq!(self.client_refusal, None);
         assert_eq!(self.server_refusal, None);
         assert!(!self.client.is_handshaking() && !self.server.is_handshaking());
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.client_refusal.is_none() && self.server_refusal.is_none()
     }
 
     /// What the client refused, after checking that nothing got through.

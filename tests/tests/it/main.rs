@@ -17,4 +17,5 @@ mod shell_agent;
 mod signed_http;
 mod signing;
 mod support;
+mod trust;
 mod wire_client;
