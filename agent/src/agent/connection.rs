@@ -20,6 +20,7 @@ use crate::{
     socket::{Incoming, Socket},
     spool::Lane,
     state::{Connection, certificate_end},
+    task::scoped,
 };
 
 /// From this long before its end on, the certificate is warned about daily.
@@ -44,7 +45,7 @@ impl Agent {
         match event {
             LinkEvent::Due => {
                 let (endpoint, tls) = (self.identity.endpoint.clone(), Arc::clone(&self.tls));
-                let connecting = tokio::spawn(async move { Socket::connect(&endpoint, tls).await });
+                let connecting = tokio::spawn(scoped(async move { Socket::connect(&endpoint, tls).await }));
                 self.link = Link::Connecting(connecting, Instant::now());
             }
             LinkEvent::Connected(Ok(socket)) => self.on_connected(socket).await,

@@ -12,6 +12,7 @@ pub(crate) mod own_reports;
 mod results;
 mod sequence;
 mod session;
+#[cfg_attr(farol_simulation, path = "../simulation/socket.rs")]
 mod socket;
 mod stream;
 mod unfinished;
@@ -33,6 +34,8 @@ use farol_protocol::{
 };
 pub use listener::{Southbound, serve};
 pub(crate) use results::lose;
+#[cfg(farol_simulation)]
+pub(crate) use session::simulated;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
