@@ -23,7 +23,7 @@ use sqlx::{
 };
 use tokio::sync::Mutex;
 
-use crate::{Error, exec::Group, state::create_private};
+use crate::{Error, exec::Group, fault, state::create_private};
 
 /// No plan lives longer; older orders are refused.
 pub const MAX_PLAN_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -215,7 +215,10 @@ impl Journal {
     /// # Errors
     /// It could not be committed: nothing may run.
     pub async fn begin(&self, intent: &Intent) -> Result<JournalHead, Error> {
-        self.insert(intent, STARTED, None).await.map_err(|source| self.failed("write", source))
+        fault::point("agent.journal.begin.before");
+        let begun = self.insert(intent, STARTED, None).await;
+        fault::point("agent.journal.begin.after");
+        begun.map_err(|source| self.failed("write", source))
     }
 
     /// Commits a refusal, so that a repeat gets the same answer. A tombstone
@@ -226,10 +229,12 @@ impl Journal {
     pub async fn refuse(&self, intent: &Intent, ending: Ending) -> Result<ActionResult, Error> {
         let now = Timestamp::now();
         let result = ending.into_result(intent.action_id, intent.plan_hash.clone(), now, self.head().await);
+        fault::point("agent.journal.refuse.before");
         let head = self
             .insert(intent, result.state.as_str(), Some(&result))
             .await
             .map_err(|source| self.failed("write", source))?;
+        fault::point("agent.journal.refuse.after");
         Ok(ActionResult { journal: head, ..result })
     }
 
@@ -239,6 +244,7 @@ impl Journal {
         state: &str,
         result: Option<&ActionResult>,
     ) -> Result<JournalHead, sqlx::Error> {
+        fault::check("an entry of the journal")?;
         let mut inner = self.inner.lock().await;
         // Before the file has it: a write of which nobody knows how it ended
         // must be asked for.
@@ -310,6 +316,8 @@ impl Journal {
         let mut inner = self.inner.lock().await;
         let result = ending.into_result(action_id, plan_hash.clone(), Timestamp::now(), self.head_at(inner.seq));
         let text = serde_json::to_string(&result).map_err(|error| sqlx::Error::Encode(error.into()));
+        fault::point("agent.journal.finish.before");
+        let text = text.and_then(|text| fault::check("a result").map(|()| text).map_err(sqlx::Error::from));
         let written = match text {
             Ok(text) => sqlx::query("update entry set state = ?, result = ? where action_id = ? and state = 'started'")
                 .bind(result.state.as_str())
@@ -320,6 +328,7 @@ impl Journal {
                 .and_then(|done| one_row(&done)),
             Err(error) => Err(error),
         };
+        fault::point("agent.journal.finish.after");
         written.map(|()| result).map_err(|source| self.failed("write", source))
     }
 
@@ -330,6 +339,7 @@ impl Journal {
     pub async fn bury(&self, action_id: ActionId, now: Timestamp) -> Result<(), Error> {
         let mut inner = self.inner.lock().await;
         inner.actions.insert(action_id);
+        fault::point("agent.journal.bury.before");
         let seq: Result<Vec<i64>, _> = sqlx::query_scalar(
             "insert into entry (action_id, plan_hash, kind, state, started_ms, expires_ms, acked)
              values (?, '', '', 'tombstone', ?, ?, 1) on conflict (action_id) do nothing returning seq",
@@ -339,6 +349,7 @@ impl Journal {
         .bind(now.plus(MAX_PLAN_LIFE).as_ms())
         .fetch_all(&mut inner.connection)
         .await;
+        fault::point("agent.journal.bury.after");
         match seq {
             Ok(seq) => {
                 inner.seq = inner.seq.max(seq.first().copied().unwrap_or(0).unsigned_abs());
@@ -354,12 +365,13 @@ impl Journal {
     /// It could not be committed.
     pub async fn ack(&self, action_id: ActionId) -> Result<(), Error> {
         let mut inner = self.inner.lock().await;
-        sqlx::query("update entry set acked = 1 where action_id = ? and result is not null")
+        fault::point("agent.journal.ack.before");
+        let acked = sqlx::query("update entry set acked = 1 where action_id = ? and result is not null")
             .bind(action_id.to_string())
             .execute(&mut inner.connection)
-            .await
-            .map(|_| ())
-            .map_err(|source| self.failed("write", source))
+            .await;
+        fault::point("agent.journal.ack.after");
+        acked.map(|_| ()).map_err(|source| self.failed("write", source))
     }
 
     /// Results that the coordinator has not acknowledged, oldest first.

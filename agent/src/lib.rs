@@ -5,6 +5,8 @@
 //! [`run`] is the daemon. [`probe`] stands alone, for the coordinator's own
 //! checks.
 
+#![cfg_attr(farol_simulation, expect(dead_code, unused_imports, reason = "stand-ins leave parts without use"))]
+
 mod agent;
 pub mod cli;
 pub mod config;
@@ -14,6 +16,7 @@ pub mod endpoint;
 pub mod enrol;
 mod error;
 pub mod exec;
+pub mod fault;
 pub mod journal;
 pub mod log;
 pub mod orders;
@@ -21,10 +24,14 @@ pub mod policy;
 pub mod probe;
 pub mod schedule;
 pub mod session;
+#[cfg(farol_simulation)]
+pub mod simulation;
+#[cfg_attr(farol_simulation, path = "simulation/socket.rs")]
 pub mod socket;
 pub mod spool;
 pub mod state;
 pub mod systemd;
+pub mod task;
 #[cfg(test)]
 mod testing;
 mod text;

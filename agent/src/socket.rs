@@ -20,6 +20,7 @@ use farol_protocol::MAX_FRAME_BYTES;
 use crate::{
     Error,
     endpoint::Endpoint,
+    fault,
     tls::{self, CONNECT_WAIT},
 };
 
@@ -148,15 +149,18 @@ async fn serve(socket: Stream, mut outgoing: mpsc::UnboundedReceiver<Outgoing>, 
     let end = loop {
         tokio::select! {
             next = outgoing.recv() => match next {
-                Some(Outgoing::Text(text)) => match timeout(WRITE_WAIT, sink.send(Message::text(text))).await {
-                    Ok(Ok(())) => {}
+                Some(Outgoing::Text(text)) => {
+                    let sending = fault::Sending::new("agent", &text);
+                    match timeout(WRITE_WAIT, sink.send(Message::text(text))).await {
+                    Ok(Ok(())) => sending.sent(),
                     // The reason, such as a TLS alert, is often waiting to be read.
                     Ok(Err(error)) => match timeout(CLOSE_WAIT, stream.next()).await {
                         Ok(Some(Err(cause))) => break broken(&cause),
                         _ => break broken(&error),
                     },
                     Err(_) => break closed(format!("a frame did not leave within {} s", WRITE_WAIT.as_secs())),
-                },
+                }
+                }
                 Some(Outgoing::Close(code, reason)) => {
                     let frame = CloseFrame { code, reason: reason.into() };
                     let farewell = async {

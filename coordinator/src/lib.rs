@@ -24,6 +24,8 @@ pub mod notify;
 pub mod output;
 pub mod remediation;
 pub mod roster;
+#[cfg(farol_simulation)]
+pub mod simulation;
 pub mod store;
 pub mod text;
 

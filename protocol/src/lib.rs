@@ -15,6 +15,8 @@ pub mod report;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod signing;
+#[cfg(farol_simulation)]
+pub mod simulation;
 pub mod telemetry;
 pub mod timestamp;
 pub mod version;

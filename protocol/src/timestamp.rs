@@ -30,6 +30,10 @@ impl Timestamp {
     /// The present, by this machine's clock.
     #[must_use]
     pub fn now() -> Self {
+        #[cfg(farol_simulation)]
+        if let Some(ms) = crate::simulation::now_ms() {
+            return Self::from_ms(ms);
+        }
         Self::from_ms(i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
     }
 

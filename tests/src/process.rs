@@ -156,6 +156,23 @@ impl Process {
         }
     }
 
+    /// Waits until SIGKILL ends it, which nobody here sent.
+    ///
+    /// # Errors
+    /// It lives on after `limit`, or ended in another way; its log is told.
+    pub async fn died(&mut self, limit: Duration) -> Result<()> {
+        use std::os::unix::process::ExitStatusExt as _;
+
+        let status = match self.wait(limit).await {
+            Ok(status) => status,
+            Err(error) => bail!("{error:#}\n{}", self.log().join("\n")),
+        };
+        if status.signal() != Some(Signal::KILL.as_raw()) {
+            bail!("{} ended with {status}, not by SIGKILL\n{}", self.name, self.log().join("\n"));
+        }
+        Ok(())
+    }
+
     /// Waits until it ends by itself.
     ///
     /// # Errors

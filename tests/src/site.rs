@@ -108,7 +108,17 @@ impl Site {
     /// # Errors
     /// It does not.
     pub async fn start_coordinator(&mut self) -> Result<()> {
-        let mut process = Process::spawn("farol", &mut self.farol(&["serve"])?)?;
+        self.start_coordinator_with(&[]).await
+    }
+
+    /// The same with more in its environment.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn start_coordinator_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = self.farol(&["serve"])?;
+        command.envs(environment.iter().copied());
+        let mut process = Process::spawn("farol", &mut command)?;
         process
             .wait_log("that it listens", PATIENCE, |line| {
                 line.to_string().contains("the coordinator listens").then_some(())
@@ -127,6 +137,15 @@ impl Site {
             Some(mut process) => process.kill().await,
             None => Ok(()),
         }
+    }
+
+    /// Waits until the coordinator dies of SIGKILL by its own hand.
+    ///
+    /// # Errors
+    /// It lives on, or ends in another way.
+    pub async fn coordinator_died(&mut self) -> Result<()> {
+        let mut process = self.coordinator.take().context("no coordinator runs")?;
+        process.died(PATIENCE).await
     }
 
     /// SIGTERM, and everything it had is on disk.
@@ -326,7 +345,16 @@ impl Agent {
     /// # Errors
     /// It cannot be started.
     pub fn start(&mut self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// The same with more in its environment.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = self.command(&["run"])?;
+        command.envs(environment.iter().copied());
         command.args(["--policy", &text(&self.policy), "--config", &text(&self.config)]);
         self.process = Some(Process::spawn(&self.name, &mut command)?);
         Ok(())
@@ -341,6 +369,15 @@ impl Agent {
             Some(mut process) => process.kill().await,
             None => Ok(()),
         }
+    }
+
+    /// Waits until the agent dies of SIGKILL by its own hand.
+    ///
+    /// # Errors
+    /// It lives on, or ends in another way.
+    pub async fn died(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("no agent runs")?;
+        process.died(PATIENCE).await
     }
 
     /// SIGTERM.

@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod portal;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u64,
     },
+    /// Run seeds of the simulation: every kind of fault, simulated time, the five guarantees
+    Simulate(simulate::Simulate),
     /// Measure each figure beside its limit in the same run
     Bench {
         /// A few minutes instead of half an hour; the figures are rougher
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Task::Demo { exit_after_check } => runtime.block_on(demo::run(exit_after_check)),
         Task::Test => test::run(),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Task::Simulate(what) => simulate::run(&what),
         Task::Bench { quick, long, only } => bench::run(quick, long, only),
         Task::Measure { quick, long, only } => runtime.block_on(bench::measure(quick, long, only)),
         Task::BareServer { folder } => runtime.block_on(bench::serve(&folder)),

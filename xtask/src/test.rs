@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::simulate;
+
 /// Tools that Cargo installs, with the versions this workspace is tried with.
 const CARGO_TOOLS: [(&str, &str); 2] = [("cargo-nextest", "0.9.143"), ("cargo-deny", "0.20.2")];
 /// Debian packages, each with a program that shows it is there.
@@ -27,6 +29,7 @@ pub(crate) fn run() -> Result<()> {
     step("units", units)?;
     step("build", || cargo(&["build", "--workspace", "--bins", "--quiet"]))?;
     step("test", || cargo(&["nextest", "run", "--workspace", "--profile", "ci"]))?;
+    step("simulate", || simulate::run(&simulate::Simulate { seeds: 500, from: 1, seed: None, log: false }))?;
     say(&format!("Everything holds, after {} s.", begun.elapsed().as_secs()));
     Ok(())
 }
@@ -58,7 +61,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
     run_in_root(Command::new(cargo).args(arguments))
 }
 
-fn run_in_root(command: &mut Command) -> Result<()> {
+pub(crate) fn run_in_root(command: &mut Command) -> Result<()> {
     let status = command.current_dir(root()).stdin(Stdio::null()).status().context("start a program")?;
     if !status.success() {
         bail!("{command:?} ended with {status}");

@@ -20,6 +20,7 @@ use crate::{
     socket::{Incoming, Socket},
     spool::Lane,
     state::{Connection, certificate_end},
+    task::scoped,
     tls, trust,
 };
 
@@ -49,7 +50,7 @@ impl Agent {
                 if self.certificate_refused {
                     return self.start_renewal();
                 }
-                let connecting = tokio::spawn(async move { Socket::connect(&endpoint, tls).await });
+                let connecting = tokio::spawn(scoped(async move { Socket::connect(&endpoint, tls).await }));
                 self.link = Link::Connecting(connecting, Instant::now());
             }
             LinkEvent::Connected(Ok(socket)) => self.on_connected(socket).await,

@@ -19,6 +19,7 @@ use crate::{
     policy::Policy,
     probe::{PathAccess, metrics::Sampler},
     spool::{Batch, Lane},
+    task::scoped,
 };
 
 /// A batch is closed early when this many reports wait.
@@ -31,10 +32,10 @@ impl Agent {
         let Some(mut sampler) = self.sampler.take() else {
             return;
         };
-        self.sampling = Some(tokio::spawn(async move {
+        self.sampling = Some(tokio::spawn(scoped(async move {
             let metrics = sampler.sample().await;
             (sampler, metrics)
-        }));
+        })));
     }
 
     pub(super) async fn on_sample(&mut self, sampled: Result<(Sampler, Metrics), JoinError>) {
@@ -61,7 +62,7 @@ impl Agent {
         for spec in due {
             let prober = Arc::clone(&self.prober);
             let check = spec.id.clone();
-            let handle = self.probes.spawn(async move { prober.run(&spec, Timestamp::now()).await });
+            let handle = self.probes.spawn(scoped(async move { prober.run(&spec, Timestamp::now()).await }));
             self.probed.insert(handle.id(), check);
         }
     }

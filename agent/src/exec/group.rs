@@ -85,7 +85,35 @@ fn kill(pgid: i32, hard: bool) {
     }
 }
 
-#[cfg(target_os = "linux")]
+/// Groups of the simulation's record.
+#[cfg(farol_simulation)]
+mod platform {
+    use super::Group;
+    use crate::simulation::current;
+
+    pub(super) fn boot_id() -> Option<String> {
+        None
+    }
+
+    pub(super) fn identity(_pid: i32) -> Option<(i64, i32)> {
+        None
+    }
+
+    pub(super) fn signal(group: &Group, hard: bool) {
+        if let (Some(node), Ok(number)) = (current(), usize::try_from(group.pgid)) {
+            node.world.effects.signal(number, hard);
+        }
+    }
+
+    pub(super) fn is_alive(group: &Group) -> bool {
+        match (current(), usize::try_from(group.pgid)) {
+            (Some(node), Ok(number)) => node.world.effects.is_alive(number),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(all(target_os = "linux", not(farol_simulation)))]
 mod platform {
     use std::fs;
 
@@ -162,7 +190,7 @@ mod platform {
 
 /// Without /proc a group of an earlier life of the agent cannot be told from
 /// a stranger with the same number, so only groups of this life are touched.
-#[cfg(all(unix, not(target_os = "linux")))]
+#[cfg(all(unix, not(any(target_os = "linux", farol_simulation))))]
 mod platform {
     use super::Group;
 

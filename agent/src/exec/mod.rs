@@ -4,6 +4,8 @@
 mod feed;
 mod group;
 mod output;
+#[cfg(farol_simulation)]
+mod simulated;
 mod spawn;
 
 use std::{future::Future, io, process::ExitStatus, time::Duration};
@@ -18,6 +20,8 @@ use tokio::{
 pub use feed::Feed;
 pub use group::Group;
 pub use output::Bounds;
+#[cfg(farol_simulation)]
+pub use simulated::run;
 pub use spawn::{PATH, Program, resolve};
 
 /// How long a group has between SIGTERM and SIGKILL.
@@ -69,6 +73,7 @@ pub struct Ended {
 /// long; closing it would need a process that waits before its exec.
 ///
 /// Who watches gets what it writes through `feed`.
+#[cfg(not(farol_simulation))]
 pub async fn run<F>(
     program: &Program,
     deadline: Instant,
@@ -85,11 +90,14 @@ where
         Err(error) => return Ended { end: End::SpawnFailed(error), outcome: None, survivors: None },
     };
     let group = child.id().and_then(Group::of);
+    crate::fault::point("agent.exec.spawned");
     let chunks = |stream| feed.map(|feed| feed::Chunks::new(feed.clone(), stream));
     let stdout = output::capture(child.stdout.take(), program.bounds, chunks(OutputStream::Stdout));
     let stderr = output::capture(child.stderr.take(), program.bounds, chunks(OutputStream::Stderr));
 
-    let end = if record(group.clone()).await {
+    let recorded = record(group.clone()).await;
+    crate::fault::point("agent.exec.recorded");
+    let end = if recorded {
         tokio::select! {
             status = child.wait() => match status {
                 Ok(status) => End::Exited(status),

@@ -41,6 +41,12 @@ impl Program {
         &self.command
     }
 
+    /// Command and arguments, joined by blanks.
+    #[cfg(farol_simulation)]
+    pub(super) fn words(&self) -> String {
+        [&[self.command.clone()], self.args.as_slice()].concat().join(" ")
+    }
+
     pub(super) fn spawn(&self) -> io::Result<Child> {
         let path = resolve(&self.command)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("`{}` is not in {PATH}", self.command)))?;

@@ -25,6 +25,7 @@ use crate::{
     exec::{Feed, GRACE, Group, Stop},
     journal::{Ending, Intent, Journal, Known, MAX_PLAN_LIFE, Unfinished},
     policy::Policy,
+    task::scoped,
     text::Detail,
 };
 
@@ -111,7 +112,7 @@ impl Orders {
         self.running = Some(Running { action_id: None, stop });
         let (journal, ended, language) = (Arc::clone(&self.journal), self.ended.clone(), self.language);
         let files = self.means.files.clone();
-        tokio::spawn(async move {
+        tokio::spawn(scoped(async move {
             let mut results = Vec::with_capacity(unfinished.len());
             for entry in unfinished {
                 if let Some(group) = &entry.group
@@ -131,7 +132,7 @@ impl Orders {
             }
             // The agent may have ended meanwhile; the journal has it all.
             let _ = ended.send(EffectEnded { results, idle: true });
-        });
+        }));
     }
 
     /// Must be called when `ended` told so.
@@ -275,7 +276,7 @@ impl Orders {
         let (journal, ended, language) = (Arc::clone(&self.journal), self.ended.clone(), self.language);
         let (action_id, plan_hash) = (intent.action_id, intent.plan_hash.clone());
         let feed = Some(Feed::new(action_id, self.output.clone()));
-        tokio::spawn(async move {
+        tokio::spawn(scoped(async move {
             let deadline = Instant::now() + step.timeout;
             let mut course = Course { journal: &journal, action_id, deadline, stop: stopped, language, feed };
             let over = step.run(&mut course).await;
@@ -293,7 +294,7 @@ impl Orders {
                 }
             }
             let _ = ended.send(EffectEnded { results: Vec::new(), idle: true });
-        });
+        }));
     }
 
     /// Removes what is kept of actions that the journal no longer has.

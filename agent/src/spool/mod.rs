@@ -44,7 +44,7 @@ pub use self::{
     lane::Lane,
     summary::{Summary, summary},
 };
-use crate::{Error, state::create_private};
+use crate::{Error, fault, state::create_private};
 
 /// What a row costs beside its body.
 const ROW_BYTES: u64 = 32;
@@ -185,7 +185,9 @@ impl Spool {
         let seq = self.live.last + 1;
         self.live.last = seq;
         let batch = Batch { seq, ts, payload };
+        fault::point("agent.spool.push.before");
         let committed = if self.stale { Err(sqlx::Error::PoolClosed) } else { self.commit(&batch).await };
+        fault::point("agent.spool.push.after");
         match committed {
             Ok(()) => Ok(batch),
             Err(source) => {
@@ -205,6 +207,7 @@ impl Spool {
         let (known_gaps, known_backlog_gaps) =
             (live.gaps.clone(), backlog.as_ref().map(|backlog| backlog.gaps.clone()).unwrap_or_default());
 
+        fault::check("a batch")?;
         let connection = self.connected().await?;
         let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
         live.bytes = live.bytes.saturating_sub(Lane::Live.let_go(&mut tx, live.acked).await?);
@@ -267,6 +270,7 @@ impl Spool {
         if let Some(state) = self.state_mut(lane) {
             state.acked = state.acked.max(seq.min(state.last));
         }
+        fault::point("agent.spool.ack");
     }
 
     /// Moves live batches that were never sent into the backlog, if so many

@@ -16,6 +16,7 @@ mod renew;
 mod results;
 mod sequence;
 mod session;
+#[cfg_attr(farol_simulation, path = "../simulation/socket.rs")]
 mod socket;
 mod stream;
 mod unfinished;
@@ -38,6 +39,8 @@ use farol_protocol::{
 };
 pub use listener::{Southbound, serve};
 pub(crate) use results::lose;
+#[cfg(farol_simulation)]
+pub(crate) use session::simulated;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use farol_agent::task::scoped;
 use farol_protocol::{
     ActionId, RiskClass, Timestamp, ToAgent,
     action::{FinalState, Outcome, ReasonCode},
@@ -110,7 +111,7 @@ pub(super) fn accepted(connection: &Connection, accepted: &ActionAccepted) {
     let request = Request::choosing(id, Timestamp::now(), choose).by_host(connection.host.key);
     let pending = connection.app.store.step_soon(request);
     let app = Arc::clone(&connection.app);
-    tokio::spawn(
+    tokio::spawn(scoped(
         async move {
             match pending.committed().await {
                 Ok(stepped) if stepped.moved() => announce(&app, stepped.row()),
@@ -123,7 +124,7 @@ pub(super) fn accepted(connection: &Connection, accepted: &ActionAccepted) {
             }
         }
         .in_current_span(),
-    );
+    ));
 }
 
 pub(super) async fn finished(connection: &mut Connection, result: ActionResult) -> Option<End> {

@@ -120,6 +120,16 @@ pub(super) async fn run_on(
     }
 }
 
+/// The same on a simulated connection.
+#[cfg(farol_simulation)]
+pub(crate) async fn simulated(app: App, dialled: farol_agent::simulation::Dialled, stop: CancellationToken) {
+    let Ok(row) = app.store.host(&dialled.host).await else { return };
+    let Ok(live) = app.store.live_set().await else { return };
+    if let Some(key) = live.into_iter().find_map(|(key, (host, _))| (host == row.key).then_some(key)) {
+        run_on(app, row.key, SessionId::new(), key, Socket::simulated(dialled.end), stop).await;
+    }
+}
+
 /// An open session of protocol v1.
 struct Live {
     connection: Connection,

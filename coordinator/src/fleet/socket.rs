@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use farol_agent::fault;
 use farol_protocol::MAX_FRAME_BYTES;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
@@ -110,8 +111,12 @@ impl Socket {
             Wire::WebSocket(stream) => stream,
             Wire::Http(line) => return line.send(text),
         };
+        let sending = fault::Sending::new("coordinator", &text);
         match timeout(SEND_LIMIT, stream.send(Message::text(text))).await {
-            Ok(Ok(())) => true,
+            Ok(Ok(())) => {
+                sending.sent();
+                true
+            }
             Ok(Err(error)) => {
                 tracing::debug!("an agent's connection broke: {error}");
                 false

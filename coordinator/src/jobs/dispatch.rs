@@ -1,8 +1,9 @@
 //! Hands approved actions to their hosts, one at a time each, and ends those
 //! whose time has passed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
+use farol_agent::fault;
 use farol_protocol::{
     Timestamp,
     action::{FinalState, ReasonCode},
@@ -42,7 +43,7 @@ pub(super) async fn pass(app: App) -> Result<()> {
     let hosts = app.store.hosts_of(open.iter().map(|row| row.host)).await?;
     // The order a host is to get now: the one that was sent and not answered,
     // or else the oldest in its queue. One at a time.
-    let mut orders: HashMap<HostKey, (u8, ActionRow)> = HashMap::new();
+    let mut orders: BTreeMap<HostKey, (u8, ActionRow)> = BTreeMap::new();
     for row in open {
         let Some(host) = hosts.get(&row.host) else { continue };
         match row.state {
@@ -122,7 +123,10 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
         app.fleet.note_order(row.host, row.id);
         return Ok(());
     }
-    match app.fleet.hand(&row, signatures) {
+    fault::point("coordinator.hand.before");
+    let handed = app.fleet.hand(&row, signatures);
+    fault::point("coordinator.hand.after");
+    match handed {
         Handed::Now => {
             let session_id = app.fleet.session(row.host).map(|session| session.to_string());
             tracing::info!(agent_id = host.id.as_str(), session_id, action_id = %row.id, "an order was sent");

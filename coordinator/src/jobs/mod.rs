@@ -36,6 +36,21 @@ pub fn start(app: &App, tracker: &TaskTracker, stop: &CancellationToken) {
     tracker.spawn(watchdog::run(app.clone(), stop.clone()));
 }
 
+/// The jobs on the way of an order, for a simulation to poll.
+#[cfg(farol_simulation)]
+pub(crate) fn simulated(
+    app: &App,
+    stop: &CancellationToken,
+) -> Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> {
+    let dispatch: Job = |app| Box::pin(dispatch::pass(app));
+    let live_set: Job = |app| Box::pin(housekeeping::live_set(app));
+    vec![
+        Box::pin(run(app.clone(), "dispatch", Duration::from_secs(1), dispatch, stop.clone())),
+        Box::pin(run(app.clone(), "live set", Duration::from_secs(10), live_set, stop.clone())),
+        Box::pin(liveness::run(app.clone(), stop.clone())),
+    ]
+}
+
 type Job = fn(App) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
 async fn run(app: App, name: &'static str, every: Duration, job: Job, stop: CancellationToken) {

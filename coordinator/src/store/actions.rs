@@ -1,6 +1,7 @@
 //! Actions: plans, decisions, and what is read of them. How they move is in
 //! [`super::steps`].
 
+use farol_agent::fault;
 use farol_protocol::{ActionId, ActionKind, PlanHash, RiskClass, Timestamp, action::Outcome, signing::Signature};
 use serde::Serialize;
 use sqlx::{Any, AnyConnection, FromRow, QueryBuilder};
@@ -205,7 +206,9 @@ impl Store {
     pub async fn propose(&self, new: &NewAction, note: Option<&Note>) -> Result<bool> {
         let mut write = self.state().write().await?;
         let inserted = insert(&mut write, new, note).await?;
+        fault::point("coordinator.propose.before");
         write.commit().await?;
+        fault::point("coordinator.propose.after");
         Ok(inserted)
     }
 
@@ -359,7 +362,9 @@ impl Store {
         let approve = Request::of(id, Step::new(Event::Approve, by.name()).saying(note), now);
         let queue = Request::of(id, Step::new(Event::Queue, "farol"), now);
         let stepped = steps::take(&mut write, &[approve, queue]).await?.pop();
+        fault::point("coordinator.approve.before");
         write.commit().await?;
+        fault::point("coordinator.approve.after");
         Ok(Decided::Queued(stepped.map_or(Ok(row), |stepped| stepped.map(Stepped::into_row))?))
     }
 
@@ -383,7 +388,10 @@ impl Store {
             detail: comment,
         };
         audit::insert(&mut write, entry).await?;
-        write.commit().await
+        fault::point("coordinator.cancel.before");
+        write.commit().await?;
+        fault::point("coordinator.cancel.after");
+        Ok(())
     }
 
     /// A person declines.

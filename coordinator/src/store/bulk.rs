@@ -2,11 +2,12 @@
 //! is committed is acknowledged or passed on.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use farol_agent::fault;
 use farol_protocol::{CheckId, Report, StreamId, Timestamp, report::UnknownCause, telemetry::Gap};
 use sqlx::{Any, AnyConnection, Connection as _, QueryBuilder, Row as _};
 use tokio::sync::{Notify, mpsc, watch};
@@ -16,7 +17,7 @@ use super::{Db, Store, hosts::HostKey, serde_word, word};
 use crate::error::{Error, Result, StoreContext as _};
 
 /// A stream inside the telemetry database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamKey(pub(super) i64);
 
 /// One batch of an agent, times already corrected for the host's clock.
@@ -351,7 +352,7 @@ impl BulkWriter {
         let mut gaps = Vec::new();
         let mut reports = Vec::new();
         let mut received = Vec::new();
-        let mut heads: HashMap<StreamKey, Head<'_>> = HashMap::new();
+        let mut heads: BTreeMap<StreamKey, Head<'_>> = BTreeMap::new();
         let mut next_report = self.next_report;
         let (mut next_batch, mut next_gap) = (self.next_batch, self.next_gap);
         let mut add = |host, list: &[Report], at: Timestamp| {
@@ -494,7 +495,10 @@ impl BulkWriter {
             .await
             .context("advance a stream")?;
         }
+        fault::point("coordinator.bulk.before");
+        fault::check("telemetry").map_err(sqlx::Error::from).context("commit telemetry")?;
         transaction.commit().await.context("commit telemetry")?;
+        fault::point("coordinator.bulk.after");
 
         (self.next_batch, self.next_report, self.next_gap) = (next_batch, next_report, next_gap);
         for (stream, head) in heads {

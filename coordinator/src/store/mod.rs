@@ -106,7 +106,10 @@ impl Write<'_> {
     /// # Errors
     /// The store failed; nothing was changed.
     pub async fn commit(mut self) -> Result<()> {
-        let committed = self.connection.execute("commit").await;
+        let committed = match farol_agent::fault::check("a change") {
+            Ok(()) => self.connection.execute("commit").await,
+            Err(error) => Err(error.into()),
+        };
         self.db.failing.store(committed.is_err(), Ordering::Relaxed);
         committed.context("commit a change")?;
         self.db.open_write.store(false, Ordering::Relaxed);

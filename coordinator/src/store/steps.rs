@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use farol_agent::{fault, task::scoped};
 use farol_protocol::{
     ActionId, JournalId, Timestamp,
     action::{Outcome, ReasonCode},
@@ -170,7 +171,7 @@ impl Store {
     /// No such action, or the store failed.
     pub async fn step(&self, request: Request) -> Result<Stepped> {
         let pending = self.ask(request);
-        tokio::spawn(self.clone().lead());
+        tokio::spawn(scoped(self.clone().lead()));
         pending.committed().await
     }
 
@@ -179,10 +180,10 @@ impl Store {
     pub fn step_soon(&self, request: Request) -> Pending {
         let pending = self.ask(request);
         let store = self.clone();
-        tokio::spawn(async move {
+        tokio::spawn(scoped(async move {
             tokio::time::sleep(SOON).await;
             store.lead().await;
-        });
+        }));
         pending
     }
 
@@ -209,7 +210,9 @@ impl Store {
             let committed = async {
                 let mut write = self.state().begin(turn).await?;
                 let stepped = take(&mut write, &requests).await?;
+                passing(&stepped, "before");
                 write.commit().await?;
+                passing(&stepped, "after");
                 Ok(stepped)
             };
             match committed.await {
@@ -239,6 +242,12 @@ impl Store {
         let stepped = take(&mut write, std::slice::from_ref(request)).await?.pop();
         write.commit().await?;
         stepped.unwrap_or_else(|| Err(missing(request.id)))
+    }
+}
+
+fn passing(stepped: &[Result<Stepped>], when: &str) {
+    for stepped in stepped.iter().flatten().filter(|stepped| stepped.moved()) {
+        fault::step("coordinator.step", stepped.row().state, when);
     }
 }
 
