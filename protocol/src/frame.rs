@@ -608,6 +608,7 @@ pub struct EnrolAnswer {
 /// Body of `POST /southbound/v1/renew`: a host whose certificate is no longer
 /// accepted proves by its key who it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
     /// The host's id.
@@ -618,6 +619,7 @@ pub struct RenewRequest {
 
 /// Answer to [`RenewRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RenewAnswer {
     /// As in [`CertificateUpdate::cert`].
     pub cert: String,

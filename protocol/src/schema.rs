@@ -13,13 +13,13 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     ActionKind, Effect, FromAgent, Plan, ToAgent, effect,
-    frame::{EnrolAnswer, EnrolRequest, HelloAnswer},
+    frame::{EnrolAnswer, EnrolRequest, HelloAnswer, RenewAnswer, RenewRequest},
     legacy, registry,
 };
 
 /// Every document by its name: `from-agent`, `to-agent`, `hello-answer`,
-/// `enrol-request`, `enrol-answer`, `plan`, `legacy-from-agent`,
-/// `legacy-to-agent`, `ingest`, `registry`.
+/// `enrol-request`, `enrol-answer`, `renew-request`, `renew-answer`, `plan`,
+/// `legacy-from-agent`, `legacy-to-agent`, `ingest`, `registry`.
 #[must_use]
 pub fn documents() -> BTreeMap<&'static str, Value> {
     BTreeMap::from([
@@ -28,6 +28,8 @@ pub fn documents() -> BTreeMap<&'static str, Value> {
         ("hello-answer", document::<HelloAnswer>("hello-answer", "Answer to the hello of version 1")),
         ("enrol-request", document::<EnrolRequest>("enrol-request", "Body of POST /southbound/v1/enroll")),
         ("enrol-answer", document::<EnrolAnswer>("enrol-answer", "Answer of POST /southbound/v1/enroll")),
+        ("renew-request", document::<RenewRequest>("renew-request", "Body of POST /southbound/v1/renew")),
+        ("renew-answer", document::<RenewAnswer>("renew-answer", "Answer of POST /southbound/v1/renew")),
         ("plan", plan()),
         ("legacy-from-agent", legacy_from_agent()),
         ("legacy-to-agent", legacy_to_agent()),

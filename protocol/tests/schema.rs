@@ -32,6 +32,8 @@ fn fixtures() -> Vec<(String, &'static str, Value)> {
             ("to-agent", _) => "to-agent",
             ("enrol", "request.json") => "enrol-request",
             ("enrol", _) => "enrol-answer",
+            ("renew", "request.json") => "renew-request",
+            ("renew", _) => "renew-answer",
             ("plan", _) => "plan",
             ("legacy", "hello.json") => {
                 // The type is read once the method is known, so its fixture has none.
@@ -59,6 +61,8 @@ fn types_take(schema: &str, document: &Value) -> Option<bool> {
         "hello-answer" => reads::<frame::HelloAnswer>(&text),
         "enrol-request" => reads::<frame::EnrolRequest>(&text),
         "enrol-answer" => reads::<frame::EnrolAnswer>(&text),
+        "renew-request" => reads::<frame::RenewRequest>(&text),
+        "renew-answer" => reads::<frame::RenewAnswer>(&text),
         "plan" => Plan::parse(&text).is_ok(),
         "legacy-from-agent" if document["method"] == "hello" => reads::<legacy::Hello>(&text),
         "legacy-from-agent" => legacy::FromAgent::parse(&text).is_ok(),

@@ -184,7 +184,8 @@ impl Listener {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_coordinator_answers_an_agent_of_version_1_as_it_did_when_that_was_recorded() {
-    let site = Site::start(REGISTRY, &[("FAROL_HEARTBEAT", "1s")]).await.unwrap();
+    // Longer than an order takes: the recorded agent says nothing meanwhile.
+    let site = Site::start(REGISTRY, &[("FAROL_HEARTBEAT", "5s")]).await.unwrap();
     let agent = site.enrol("vm112", None).await.unwrap();
     let identity = Identity::load(&agent.state_dir().join("identity")).unwrap();
     let mut names = Names::default();
