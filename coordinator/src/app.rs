@@ -75,6 +75,8 @@ pub struct Shared {
     pub wake: Wake,
     /// Telemetry goes to its one writer.
     pub bulk: mpsc::Sender<Bulk>,
+    /// Room for what waits there.
+    pub(crate) room: crate::fleet::limits::Room,
     /// Acknowledgements go to the correlator, in the order of the reports.
     pub correlator: mpsc::Sender<Acknowledge>,
     /// When this process began to listen.

@@ -105,6 +105,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         metrics: metrics::Metrics::default(),
         wake: Wake::default(),
         bulk,
+        room: fleet::limits::Room::shared(),
         correlator: acknowledge,
         started_at: now,
         stop: stop.clone(),

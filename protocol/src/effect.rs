@@ -330,7 +330,7 @@ pub struct FileRollback {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LogSource {
-    /// The system's journal of one unit, which the policy lists as a service.
+    /// The system's journal of one unit, which the policy lists under `services` or `logs`.
     Unit(String),
     /// A file, which the policy's `paths.read` covers.
     Path(String),

@@ -1,4 +1,4 @@
-//! The workspace's own tasks: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`.
+//! The workspace's own tasks; see `cargo xtask --help`.
 
 mod bench;
 mod demo;

@@ -86,9 +86,10 @@ pub(super) async fn recognise(
     peer: Option<&PeerIdentity>,
     hello: &Hello,
     now: Timestamp,
-) -> Result<Option<ErrorFrame>> {
+) -> Result<Recognised> {
     let before = app.store.trust_of(host.key).await?;
     let (known, refusal) = before.known.after_hello(hello.machine.as_ref(), &hello.name, now);
+    let rebooted = !before.known.boots.is_empty() && before.known.boots.last() != known.boots.last();
     let mut row = TrustRow { known, ..before.clone() };
     let mut shown = None;
     if refusal.is_none()
@@ -106,11 +107,25 @@ pub(super) async fn recognise(
         let attention = if told(&row) == told(&before) { Attention::None } else { Attention::Report };
         app.store.save_trust(host.key, &row, shown.as_ref(), attention).await?;
     }
-    Ok(refusal.map(|refusal| ErrorFrame {
-        code: ErrorCode::IdentityConflict,
-        message: explain(refusal, host, hello),
-        action_id: None,
-    }))
+    Ok(match refusal {
+        None => Recognised::Welcome { rebooted },
+        Some(refusal) => Recognised::Conflict(ErrorFrame {
+            code: ErrorCode::IdentityConflict,
+            message: explain(refusal, host, hello),
+            action_id: None,
+        }),
+    })
+}
+
+/// Whether a machine is the host's.
+pub(super) enum Recognised {
+    /// It is.
+    Welcome {
+        /// Whether it has been started anew since its last hello.
+        rebooted: bool,
+    },
+    /// It is not, or a person has to say.
+    Conflict(ErrorFrame),
 }
 
 fn explain(refusal: Refusal, host: &HostRow, hello: &Hello) -> String {

@@ -10,6 +10,7 @@ mod enrol;
 pub(crate) mod http;
 pub mod identity;
 mod legacy;
+pub(crate) mod limits;
 mod listener;
 pub(crate) mod own_reports;
 mod renew;
@@ -205,17 +206,18 @@ impl Fleet {
         cell
     }
 
-    /// Registers a connection; one that the host had before is cut.
+    /// Registers a connection; one that the host had before is cut. An awaited
+    /// order counts as handed over, so that it is not sent again.
     pub(crate) fn join(
         &self,
         host: HostKey,
         session: SessionId,
         key_sha256: String,
-        peer: Peer,
+        (peer, awaited): (Peer, Option<ActionId>),
         outgoing: mpsc::Sender<String>,
         cut: CancellationToken,
     ) {
-        let connected = Connected { session, key_sha256, peer, outgoing, cut, sent: Mutex::default() };
+        let connected = Connected { session, key_sha256, peer, outgoing, cut, sent: Mutex::new(awaited) };
         let before = self.connected.write().unwrap_or_else(PoisonError::into_inner).insert(host, connected);
         if let Some(before) = before {
             tracing::warn!(session_id = %before.session, replaced_by = %session, "a new connection of this host replaces this one");

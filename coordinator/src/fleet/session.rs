@@ -32,8 +32,10 @@ use tracing::Instrument as _;
 
 use super::{
     Peer,
-    certificate::{self, Certificate},
-    legacy, own_reports, results,
+    certificate::{self, Certificate, Recognised},
+    legacy,
+    limits::Limits,
+    own_reports, results,
     sequence::Verdict,
     socket::{Incoming, Socket},
     stream::{Stream, Streams},
@@ -77,6 +79,8 @@ pub(super) struct Connection {
     /// An action that the host had accepted and whose result is due before
     /// anything else of it.
     pub(super) awaited: Option<ActionId>,
+    /// What it may take up.
+    pub(super) limits: Limits,
     /// None where the connection was opened without one.
     pub(super) certificate: Option<Box<Certificate>>,
 }
@@ -214,10 +218,11 @@ async fn open(
         return None;
     }
 
+    let mut has_rebooted = false;
     if let First::V1(hello) = &hello {
         match certificate::recognise(&app, &host, identity.as_ref(), hello, Timestamp::now()).await {
-            Ok(None) => {}
-            Ok(Some(conflict)) => {
+            Ok(Recognised::Welcome { rebooted }) => has_rebooted = rebooted,
+            Ok(Recognised::Conflict(conflict)) => {
                 refuse(socket, conflict).await;
                 return None;
             }
@@ -245,14 +250,15 @@ async fn open(
         skew_ms: 0,
         differences: VecDeque::new(),
         awaited: None,
+        limits: Limits::new(),
         certificate,
     };
     let host = connection.host.key;
-    let join = |peer| app.fleet.join(host, session, key_sha256, peer, sender, cut);
+    let join = |peer, awaited| app.fleet.join(host, session, key_sha256, (peer, awaited), sender, cut);
     let end = match hello {
-        First::V1(hello) => match connection.answer_hello(&hello).await {
+        First::V1(hello) => match connection.answer_hello(&hello, has_rebooted).await {
             Ok(Some(streams)) => {
-                join(Peer::V1);
+                join(Peer::V1, connection.awaited);
                 joined.announce();
                 // That the connection broke off shows in what comes next.
                 certificate::look(&mut connection, Duration::ZERO).await;
@@ -264,7 +270,7 @@ async fn open(
                 End::Close(CloseCode::Error, "the store failed")
             }
         },
-        First::Legacy(hello) => legacy::serve(&mut connection, hello, || join(Peer::Legacy), &joined).await,
+        First::Legacy(hello) => legacy::serve(&mut connection, hello, || join(Peer::Legacy, None), &joined).await,
     };
     drop(joined);
     over(end, connection.socket).await;
@@ -355,13 +361,13 @@ async fn refuse(mut socket: Socket, error: ErrorFrame) {
 }
 
 impl Connection {
-    async fn answer_hello(&mut self, hello: &Hello) -> Result<Option<Streams>> {
+    async fn answer_hello(&mut self, hello: &Hello, rebooted: bool) -> Result<Option<Streams>> {
         let now = Timestamp::now();
         self.set_skew(hello.timestamp, now);
         // In this order: what the old journal could tell is settled before the
         // new one takes its place, whatever fails in between.
         results::after_hello(self, hello).await?;
-        self.awaited = unfinished::after_hello(self, hello).await?;
+        self.awaited = unfinished::after_hello(self, hello, rebooted).await?;
         self.app.store.said_hello(self.host.key, hello, now).await?;
         let streams = Streams::open(&self.app.store, self.host.key, hello, now).await?;
         let (committed, backlog_committed_seq) = streams.committed();
@@ -518,8 +524,14 @@ impl Connection {
             tracing::error!(action_id = %action, "an action could not be ended: {error}");
             return Some(End::Close(CloseCode::Again, "the store failed"));
         }
+        if !matches!(frame, FromAgent::TelemetryPush(_)) {
+            let pause = self.limits.pause(Instant::now());
+            if !pause.is_zero() {
+                Box::pin(tokio::time::sleep(pause)).await;
+            }
+        }
         match frame {
-            FromAgent::TelemetryPush(push) => self.push(streams, push).await,
+            FromAgent::TelemetryPush(push) => self.push(streams, push, text.len()).await,
             // Boxed: rare, and their futures would stay resident for every connection.
             FromAgent::ActionAccepted(accepted) => {
                 results::accepted(self, &accepted);
@@ -550,7 +562,7 @@ impl Connection {
         }
     }
 
-    async fn push(&mut self, streams: &mut Streams, push: TelemetryPush) -> Option<End> {
+    async fn push(&mut self, streams: &mut Streams, push: TelemetryPush, bytes: usize) -> Option<End> {
         let began = streams.began;
         let Some(stream) = streams.of(push.stream) else {
             let wrong = error(ErrorCode::Unexpected, "the batch is of another stream than the hello's".to_owned());
@@ -598,6 +610,7 @@ impl Connection {
             gaps: payload.gaps,
             backfilled: observed_at < began,
             committed: Arc::clone(&stream.committed),
+            room: self.limits.room(&self.app.room, bytes).await,
         };
         // A full queue slows this agent down, which keeps what it could not send.
         match self.app.bulk.send(Bulk::Batch(batch)).await {

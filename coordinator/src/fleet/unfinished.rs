@@ -13,7 +13,11 @@ use crate::{
 /// was heard. One that the host had accepted and does not list has ended, and
 /// its result comes before anything else; it is answered here, to be settled
 /// when something else comes first.
-pub(super) async fn after_hello(connection: &Connection, hello: &Hello) -> Result<Option<ActionId>> {
+///
+/// So is one that was sent before the host was started anew: what is on its
+/// disk may be a snapshot from before the order, in which its journal looks
+/// the same.
+pub(super) async fn after_hello(connection: &Connection, hello: &Hello, rebooted: bool) -> Result<Option<ActionId>> {
     let app = &connection.app;
     let Some(row) = app.store.under_way(connection.host.key).await? else { return Ok(None) };
     let listed = hello.unfinished.contains(&row.id);
@@ -24,6 +28,7 @@ pub(super) async fn after_hello(connection: &Connection, hello: &Hello) -> Resul
             results::announce(app, stepped.row());
             Ok(None)
         }
+        State::Sent if rebooted => Ok(Some(row.id)),
         State::Accepted if !listed => Ok(Some(row.id)),
         _ => Ok(None),
     }
@@ -34,7 +39,7 @@ pub(super) async fn after_hello(connection: &Connection, hello: &Hello) -> Resul
 pub(super) async fn settle(connection: &Connection, id: ActionId) -> Result<()> {
     let app = &connection.app;
     let row = app.store.action(id).await?;
-    if row.state != State::Accepted {
+    if !matches!(row.state, State::Sent | State::Accepted) {
         return Ok(());
     }
     tracing::warn!(action_id = %id, "the host neither runs this action nor has its result");

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Db, Store, hosts::HostKey, serde_word, word};
 use crate::error::{Error, Result, StoreContext as _};
+use crate::fleet::limits::Taken;
 
 /// A stream inside the telemetry database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +46,8 @@ pub struct BatchWrite {
     pub backfilled: bool,
     /// Told the sequence number once it is committed.
     pub committed: Arc<watch::Sender<u64>>,
+    /// What it takes up until then.
+    pub room: Taken,
 }
 
 /// What the writer takes.
@@ -618,6 +621,7 @@ mod tests {
             gaps: Vec::new(),
             backfilled: false,
             committed: Arc::clone(told),
+            room: Taken::default(),
         })
     }
 

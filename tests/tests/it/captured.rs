@@ -196,10 +196,13 @@ impl Scene {
     }
 }
 
+/// Who signs, how, and the reason for which the host refuses.
+type Case<'a> = (&'a str, &'a dyn Fn(&Scene, &str) -> Value, &'a str);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_needs_two_people_takes_two_whatever_the_coordinator_says() {
     let mut scene = Scene::new().await;
-    let cases: [(&str, &dyn Fn(&Scene, &str) -> Value, &str); 8] = [
+    let cases: [Case<'_>; 8] = [
         ("nobody", &|_, _| json!([]), "signature_required"),
         ("one alone", &|scene, plan| json!([scene.bia.sign(plan)]), "signature_required"),
         ("the same twice", &|scene, plan| json!([scene.bia.sign(plan), scene.bia.sign(plan)]), "bad_signature"),

@@ -209,6 +209,46 @@ async fn an_action_that_the_host_has_forgotten_ends_as_interrupted_and_is_not_se
     assert_eq!(count("once", &effects), 1, "it ran twice");
 }
 
+/// A snapshot from before the order: its journal is the one that the hello
+/// before the order told of.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_was_sent_before_its_host_was_started_anew_is_not_sent_again() {
+    let site = Site::start(QUIET, &[]).await.unwrap();
+    let agent = site.enrol("vm112", None).await.unwrap();
+    let identity = agent.state_dir().join("identity");
+    let greeting = |boot: &str| {
+        let mut greeting = hello(Timestamp::now(), Value::Null);
+        greeting["capabilities"] = json!(["command.exec"]);
+        greeting["effects_allowed"] = json!(true);
+        greeting["machine"] = json!({"id": "0".repeat(64), "boot": boot});
+        greeting
+    };
+    let (mut it, _) = peer(&site, &identity, &greeting("2f1c3a52-7f0e-4f0c-9a55-0f7d2e1b6c3d")).await;
+    let id = site.api().propose_command("vm112", "/bin/true", &[]).await.unwrap();
+    site.api().approve(&id).await.unwrap();
+    it.expect("command.exec").await.unwrap();
+    drop(it);
+    site.wait_host("vm112", "silent").await.unwrap();
+
+    // Only the line broke: the order comes again.
+    let (mut it, _) = peer(&site, &identity, &greeting("2f1c3a52-7f0e-4f0c-9a55-0f7d2e1b6c3d")).await;
+    it.expect("command.exec").await.unwrap();
+    drop(it);
+    site.wait_host("vm112", "silent").await.unwrap();
+
+    let (mut it, _) = peer(&site, &identity, &greeting("9d0b6a11-3c55-4c3e-8a0f-5e6f7a8b9c0d")).await;
+    it.send(&push(LIVE, 1, Timestamp::now(), &json!({}))).await.unwrap();
+    let frame = loop {
+        let frame = it.receive().await.unwrap();
+        if ["command.exec", "telemetry.ack"].contains(&frame["method"].as_str().unwrap()) {
+            break frame;
+        }
+    };
+    assert_eq!(frame["method"], "telemetry.ack", "it was sent again");
+    let action = site.wait_action(&id, &["interrupted"]).await.unwrap();
+    assert_eq!(action["reason_code"], "journal_changed");
+}
+
 const LIVE: &str = "0198c7a2-5d3e-7c41-9a77-3f0c5d1e2b4c";
 const BACKLOG: &str = "0198c7a2-5d3e-7c41-9a77-3f0c5d1e2b4f";
 

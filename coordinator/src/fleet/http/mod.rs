@@ -273,7 +273,7 @@ async fn hello(
     let id = SessionId::new();
     let (requests, inbound) = mpsc::channel(REQUESTS);
     let outbox = Arc::new(Outbox::default());
-    // Two intervals and a half, as on a WebSocket.
+    // Half an interval more than a WebSocket has.
     let patience = app.config.heartbeat * 5 / 2;
     let line = Line::new(inbound, Arc::clone(&outbox), patience);
     let session = Arc::new(Session { id, requests, outbox, at_once: Semaphore::new(AT_ONCE) });
