@@ -65,6 +65,8 @@ pub async fn enrol(state: &StateDir, request: &Enrol) -> Result<Enrolment, Error
         // Checks of another host are not this one's.
         let _ = std::fs::remove_file(state.assignment_file());
     }
+    // What an earlier coordinator said of the time binds no longer.
+    state.forget_clock();
     files::write_private(&state.key(), key.as_bytes())?;
     files::write_private(&state.cert(), answer.cert.as_bytes())?;
     files::write_private(&state.ca(), answer.ca.as_bytes())?;

@@ -33,16 +33,22 @@ const KEEP_AFTER_EXPIRY: Duration = Duration::from_secs(8 * 24 * 3600);
 /// The journal file.
 pub struct Journal {
     path: PathBuf,
-    id: JournalId,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
+    id: JournalId,
     connection: SqliteConnection,
     seq: u64,
     /// Every action with an entry: an order that is new, as nearly all are, is
     /// known to be so without asking the file.
     actions: HashSet<ActionId>,
+}
+
+impl Inner {
+    const fn head(&self) -> JournalHead {
+        JournalHead { id: self.id, seq: self.seq }
+    }
 }
 
 /// What the journal knows about an action.
@@ -181,16 +187,34 @@ impl Journal {
                 .await?;
             let id = id.parse().map_err(decode)?;
             let actions = actions(&mut connection).await?;
-            Ok((id, Inner { connection, seq: seq.unwrap_or(0).unsigned_abs(), actions }))
+            Ok(Inner { id, connection, seq: seq.unwrap_or(0).unsigned_abs(), actions })
         };
-        let (id, inner) =
-            open.await.map_err(|source| Error::Journal { operation: "open", path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), id, inner: Mutex::new(inner) })
+        let inner = open.await.map_err(|source| Error::Journal { operation: "open", path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), inner: Mutex::new(inner) })
     }
 
     /// Where the journal stands.
     pub async fn head(&self) -> JournalHead {
-        self.head_at(self.inner.lock().await.seq)
+        self.inner.lock().await.head()
+    }
+
+    /// Gives the journal a new id: what it knew may be older than what this
+    /// host did, as after a restored snapshot. The coordinator then sends
+    /// nothing again that it sent before.
+    ///
+    /// # Errors
+    /// It could not be committed.
+    pub async fn begin_anew(&self) -> Result<(), Error> {
+        let mut inner = self.inner.lock().await;
+        let id = JournalId::new();
+        sqlx::query("update journal set id = ?")
+            .bind(id.to_string())
+            .execute(&mut inner.connection)
+            .await
+            .and_then(|done| one_row(&done))
+            .map_err(|source| self.failed("write", source))?;
+        inner.id = id;
+        Ok(())
     }
 
     /// What is known about an action.
@@ -202,7 +226,7 @@ impl Journal {
         if !inner.actions.contains(&action_id) {
             return Ok(None);
         }
-        let head = self.head_at(inner.seq);
+        let head = inner.head();
         let row = sqlx::query("select plan_hash, state, result from entry where action_id = ?")
             .bind(action_id.to_string())
             .fetch_optional(&mut inner.connection)
@@ -280,7 +304,7 @@ impl Journal {
             None if result.is_none() => return Err(sqlx::Error::RowNotFound),
             None => {}
         }
-        Ok(self.head_at(inner.seq))
+        Ok(inner.head())
     }
 
     /// Commits the process group of a running action.
@@ -314,7 +338,7 @@ impl Journal {
         ending: Ending,
     ) -> Result<ActionResult, Error> {
         let mut inner = self.inner.lock().await;
-        let result = ending.into_result(action_id, plan_hash.clone(), Timestamp::now(), self.head_at(inner.seq));
+        let result = ending.into_result(action_id, plan_hash.clone(), Timestamp::now(), inner.head());
         let text = serde_json::to_string(&result).map_err(|error| sqlx::Error::Encode(error.into()));
         fault::point("agent.journal.finish.before");
         let text = text.and_then(|text| fault::check("a result").map(|()| text).map_err(sqlx::Error::from));
@@ -380,7 +404,7 @@ impl Journal {
     /// The file cannot be read.
     pub async fn unacknowledged(&self) -> Result<Vec<ActionResult>, Error> {
         let mut inner = self.inner.lock().await;
-        let head = self.head_at(inner.seq);
+        let head = inner.head();
         let rows = sqlx::query("select result from entry where acked = 0 and result is not null order by seq")
             .fetch_all(&mut inner.connection)
             .await;
@@ -426,10 +450,6 @@ impl Journal {
         if let Err(error) = self.inner.into_inner().connection.close().await {
             tracing::warn!("the journal did not close cleanly: {error}");
         }
-    }
-
-    const fn head_at(&self, seq: u64) -> JournalHead {
-        JournalHead { id: self.id, seq }
     }
 
     fn failed(&self, operation: &'static str, source: sqlx::Error) -> Error {
@@ -587,6 +607,21 @@ mod tests {
 
     fn refused() -> Ending {
         Ending::because(FinalState::Refused, ReasonCode::NotAllowed, "no".to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_began_anew_has_another_id_and_still_knows_its_entries() {
+        let folder = folder();
+        let journal = open(&folder).await;
+        let (before, intent) = (journal.head().await, intent("a plan"));
+        journal.begin(&intent).await.expect("written");
+        journal.begin_anew().await.expect("written");
+        let now = journal.head().await;
+        assert!(now.id != before.id && now.seq == 1);
+        journal.close().await;
+        let journal = open(&folder).await;
+        assert_eq!(journal.head().await, now);
+        assert!(matches!(journal.find(intent.action_id).await, Ok(Some(Known::Running(_)))));
     }
 
     #[tokio::test]

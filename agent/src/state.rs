@@ -155,6 +155,11 @@ impl StateDir {
         write_json(&self.clock_file(), clock)
     }
 
+    pub(crate) fn forget_clock(&self) {
+        // There need not be one.
+        let _ = std::fs::remove_file(self.clock_file());
+    }
+
     fn clock_file(&self) -> PathBuf {
         self.root.join("clock.json")
     }

@@ -106,7 +106,8 @@ catalogue! {
         OtherAction: "o plano descreve a ação {other}", "the plan describes the action {other}";
         OtherKind: "o plano é do tipo {other}", "the plan is of the kind {other}";
         BadPlan: "o plano não é válido: {error}", "the plan is not valid: {error}";
-        LivesTooLong: "o plano vale por mais de {days} dias ou vence antes de ser emitido", "the plan lives for more than {days} days or expires before it is issued";
+        FromTheFuture: "o plano é datado de {at}, que ainda não chegou", "the plan is dated {at}, which is yet to come";
+    LivesTooLong: "o plano vale por mais de {days} dias ou vence antes de ser emitido", "the plan lives for more than {days} days or expires before it is issued";
         ContainerNotListed: "a política do servidor não lista o contêiner `{container}`", "the host's policy does not list the container `{container}`";
         ContainerVerbNotListed: "a política do servidor não permite `{verb}` para o contêiner `{container}`", "the host's policy does not allow `{verb}` for the container `{container}`";
         PathNotCovered: "a política do servidor não cobre {path}; inclua-o em {key}", "the host's policy does not cover {path}; add it to {key}";

@@ -121,7 +121,7 @@ fn tied(
         let same_key = |one: &&X509Certificate<'_>| {
             one.public_key().raw == parsed.public_key().raw && one.subject().as_raw() == parsed.subject().as_raw()
         };
-        if !is_authority(&parsed) || parsed.verify_signature(None).is_err() || !known.iter().any(same_key) {
+        if !is_root(&parsed) || parsed.verify_signature(None).is_err() || !known.iter().any(same_key) {
             return Err(refused(&format!(
                 "its root sha256:{} is not one that this host trusts, and no root that it trusts vouches for it",
                 sha256_hex(root)
@@ -131,9 +131,11 @@ fn tied(
     Ok(())
 }
 
-/// Whether a known key certified this one, for a time that is not over.
+/// Whether a known key certified this one as a root, for a time that is not
+/// over. An issuing authority, which may not certify another one, is none:
+/// otherwise whoever holds its key could make a root of it.
 fn vouched(certificate: &X509Certificate<'_>, known: &[&X509Certificate<'_>], now: OffsetDateTime) -> bool {
-    is_authority(certificate)
+    is_root(certificate)
         && now <= certificate.validity().not_after.to_datetime()
         && known.iter().any(|authority| {
             certificate.issuer().as_raw() == authority.subject().as_raw()
@@ -141,9 +143,10 @@ fn vouched(certificate: &X509Certificate<'_>, known: &[&X509Certificate<'_>], no
         })
 }
 
-fn is_authority(certificate: &X509Certificate<'_>) -> bool {
+fn is_root(certificate: &X509Certificate<'_>) -> bool {
     let signs = certificate.key_usage().ok().flatten().is_some_and(|usage| usage.value.key_cert_sign());
-    certificate.is_ca() && signs
+    let basic = certificate.basic_constraints().ok().flatten().map(|basic| basic.value);
+    signs && basic.is_some_and(|basic| basic.ca && basic.path_len_constraint.is_none())
 }
 
 /// Asked for here because the chain verification lets a leaf without any

@@ -179,7 +179,15 @@ impl Agent {
                 self.backfill().await;
             }
             Event::Order(kind, order) => {
-                let answer = self.orders.take(kind, order, self.clock()).await;
+                // Whatever it knows of the order, it cannot say it: the order
+                // must stay where it is until the journal can be read again.
+                let answer = match self.orders.take(kind, order, self.clock()).await {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        tracing::error!("{}", error.sentence());
+                        return self.disconnect("the journal could not be read", false);
+                    }
+                };
                 self.send(answer);
             }
             Event::Cancel(action_id) => self.orders.cancel(action_id).await,
@@ -219,6 +227,12 @@ impl Agent {
         match self.spool.resume(committed_seq, backlog_committed_seq).await {
             Ok(true) => {}
             Ok(false) => {
+                // The journal lies on the same disk, and its numbers may look
+                // whole: under a new id, nothing that was sent is sent again.
+                if let Err(error) = self.journal.begin_anew().await {
+                    tracing::error!("{}", error.sentence());
+                    return self.disconnect("the journal could not be given a new id", false);
+                }
                 let why = "the spool went backward, as with a restored snapshot; it goes on in a new stream";
                 return self.disconnect(why, false);
             }

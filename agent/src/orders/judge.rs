@@ -176,8 +176,15 @@ impl Orders {
         Ok((Step::new(timeout_ms, work), class))
     }
 
+    /// The agent's own folder and its policy are out of reach, whatever the
+    /// paths are: they hold its key and its rules.
     fn covered(&self, path: &str, key: &str, covered: bool) -> Result<(), Refusal> {
-        if covered {
+        let own = [self.means.files.parent(), Some(self.policy.as_path())];
+        let is_own = own.into_iter().flatten().any(|own| {
+            let real = own.canonicalize().unwrap_or_else(|_| own.to_owned());
+            Path::new(path).starts_with(own) || Path::new(path).starts_with(real)
+        });
+        if covered && !is_own {
             return Ok(());
         }
         let values = [("path", cut(path, 200)), ("key", key.to_owned())];

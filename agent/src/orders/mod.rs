@@ -173,7 +173,10 @@ impl Orders {
     }
 
     /// Takes one order.
-    pub async fn take(&mut self, method: ActionKind, order: Order, clock: Clock) -> FromAgent {
+    ///
+    /// # Errors
+    /// The journal cannot be read: whether the order ran is not known here.
+    pub async fn take(&mut self, method: ActionKind, order: Order, clock: Clock) -> Result<FromAgent, crate::Error> {
         let intent = Intent {
             action_id: order.action_id,
             plan_hash: PlanHash::of(&order.plan),
@@ -183,24 +186,22 @@ impl Orders {
         };
         let (plan, effect) = match self.target(method, &order) {
             Ok(parsed) => parsed,
-            Err(refusal) => return self.refuse(&intent, refusal).await,
+            Err(refusal) => return Ok(self.refuse(&intent, refusal).await),
         };
         let intent = Intent { expires_at: plan.expires_at, ..intent };
-        match self.journal.find(order.action_id).await {
-            Ok(None) => {}
-            Ok(Some(known)) => return self.repeat(&intent, known).await,
-            Err(error) => return self.journal_failed(&intent, &error).await,
+        if let Some(known) = self.journal.find(order.action_id).await? {
+            return Ok(self.repeat(&intent, known).await);
         }
         let (step, signed_by) = match self.judge(&plan, &intent.plan_hash, effect, &order.signatures, clock) {
             Ok(allowed) => allowed,
-            Err(refusal) => return self.refuse(&intent, refusal).await,
+            Err(refusal) => return Ok(self.refuse(&intent, refusal).await),
         };
         let intent = Intent { signed_by, ..intent };
         // Not journalled: the same order may come again and run then.
         if let Some(why) = self.occupied() {
-            return self.answer(&intent, Refusal::new(ReasonCode::Busy, self.say(why, &[]))).await;
+            return Ok(self.answer(&intent, Refusal::new(ReasonCode::Busy, self.say(why, &[]))).await);
         }
-        match self.journal.begin(&intent).await {
+        Ok(match self.journal.begin(&intent).await {
             Ok(journal) => {
                 tracing::info!(
                     action_id = %intent.action_id, kind = intent.kind, plan_hash = %intent.plan_hash,
@@ -210,7 +211,7 @@ impl Orders {
                 FromAgent::ActionAccepted(ActionAccepted { action_id: intent.action_id, journal })
             }
             Err(error) => self.journal_failed(&intent, &error).await,
-        }
+        })
     }
 
     async fn repeat(&self, intent: &Intent, known: Known) -> FromAgent {

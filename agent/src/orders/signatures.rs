@@ -61,6 +61,11 @@ pub(super) fn check(
         let seconds = (clock.offset_ms / 1000).to_string();
         return Err(refuse(ReasonCode::ClockSkew, Detail::ClockSkew, &[("seconds", &seconds)]));
     }
+    // Nor may a plan be laid by for later: what was signed is for now.
+    if plan.issued_at.since(clock.own) > i64::try_from(MAX_SKEW_MS).unwrap_or(i64::MAX) {
+        let at = plan.issued_at.to_string();
+        return Err(refuse(ReasonCode::InvalidPlan, Detail::FromTheFuture, &[("at", &at)]));
+    }
     if clock.own >= plan.expires_at {
         let at = plan.expires_at.to_string();
         return Err(refuse(ReasonCode::Expired, Detail::Expired, &[("at", &at)]));

@@ -51,7 +51,10 @@ impl Host {
         let (sender, ended) = mpsc::unbounded_channel();
         let (chunks, output) = mpsc::channel(64);
         let host_id = "vm112".parse().expect("valid");
-        let means = Means { files: state.files(), docker_socket: folder.path().join("docker.sock") };
+        // The agent's own folder, apart from the files of the host.
+        let own = folder.path().join("own");
+        fs::create_dir_all(&own).expect("made");
+        let means = Means { files: own.join("files"), docker_socket: folder.path().join("docker.sock") };
         let policy = folder.path().join("policy.yaml");
         let mut orders = Orders::new(host_id, policy, means, Arc::clone(&journal), sender, chunks);
         orders.set_language(Language::En);
@@ -72,6 +75,7 @@ impl Host {
         self.orders
             .take(plan.kind, Order { action_id: plan.action_id, plan: text, signatures: Vec::new() }, clock())
             .await
+            .expect("a journal that can be read")
     }
 
     async fn ended(&mut self) -> ActionResult {
@@ -210,6 +214,32 @@ async fn a_cancel_of_a_finished_action_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_order_that_the_journal_may_know_and_cannot_tell_is_not_answered() {
+    let mut host = Host::new().await;
+    let plan = exec("true", &[]);
+    host.run(&plan).await;
+    let path = host.folder.path().join("journal.db");
+    let mut other = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.expect("opens");
+    sqlx::query("alter table entry rename to moved").execute(&mut other).await.expect("renamed");
+    let order = Order { action_id: plan.action_id, plan: plan.to_text().expect("JSON"), signatures: Vec::new() };
+    let answer = host.orders.take(plan.kind, order, clock()).await;
+    assert!(answer.is_err(), "{answer:?} says that it had no effect");
+}
+
+#[tokio::test]
+async fn the_agents_own_folder_and_its_policy_are_out_of_reach_whatever_the_paths_are() {
+    let mut host = Host::new().await;
+    let state = host.folder.path().display().to_string();
+    let policy = format!("version: 1\nmax_unsigned_class: R2\npaths: {{read: [{state}], write: [{state}]}}\n");
+    fs::write(host.folder.path().join("policy.yaml"), policy).expect("writable");
+    for path in ["own/identity/key.pem", "own/files/x", "policy.yaml"] {
+        let params = json!({"path": format!("{state}/{path}"), "want": ""});
+        let plan = Plan { kind: ActionKind::FileDiff, params, risk_class: RiskClass::R0, ..exec("true", &[]) };
+        assert_eq!(host.refused(&plan).await, ReasonCode::NotAllowed, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn every_refusal_has_its_reason_and_is_remembered() {
     let long = now().plus(Duration::from_secs(8 * 24 * 3600));
     let cases = [
@@ -245,7 +275,7 @@ async fn an_unsigned_order_lives_by_the_coordinators_time() {
     let mut host = Host::new().await;
     let mut take = async |plan: &Plan, own: Timestamp, offset_ms: i64| {
         let order = Order { action_id: plan.action_id, plan: plan.to_text().expect("JSON"), signatures: Vec::new() };
-        let answer = host.orders.take(plan.kind, order, Clock { own, offset_ms }).await;
+        let answer = host.orders.take(plan.kind, order, Clock { own, offset_ms }).await.expect("readable");
         if matches!(answer, FromAgent::ActionAccepted(_)) {
             host.ended().await;
             return None;
@@ -278,7 +308,10 @@ async fn an_order_whose_frame_disagrees_with_its_plan_is_refused() {
     let other = Plan { action_id: ActionId::new(), ..plan.clone() };
     assert_eq!(refusal(host.take_text(&other, text.clone()).await), ReasonCode::WrongTarget);
     let order = Order { action_id: plan.action_id, plan: text, signatures: Vec::new() };
-    assert_eq!(refusal(host.orders.take(ActionKind::ServiceControl, order, clock()).await), ReasonCode::WrongTarget);
+    assert_eq!(
+        refusal(host.orders.take(ActionKind::ServiceControl, order, clock()).await.expect("readable")),
+        ReasonCode::WrongTarget
+    );
     let broken = exec("true", &[]);
     assert_eq!(refusal(host.take_text(&broken, "{}".to_owned()).await), ReasonCode::InvalidPlan);
 }
@@ -431,7 +464,8 @@ mod kinds {
 
         /// A file of this host, by a path without links.
         fn path(&self, name: &str) -> String {
-            let folder = fs::canonicalize(self.folder.path()).expect("there");
+            let folder = fs::canonicalize(self.folder.path()).expect("there").join("etc");
+            fs::create_dir_all(&folder).expect("made");
             folder.join(name).to_str().expect("UTF-8").to_owned()
         }
 

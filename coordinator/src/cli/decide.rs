@@ -3,9 +3,10 @@
 use std::{
     io::{self, IsTerminal as _, Write as _},
     path::Path,
+    time::Duration,
 };
 
-use farol_protocol::{ActionId, Language, Plan, PlanHash};
+use farol_protocol::{ActionId, Language, Plan, PlanHash, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
@@ -41,6 +42,7 @@ pub(super) async fn approve(to: &Connection, id: ActionId, comment: &str, key: O
     }
     let mut body = json!({"plan_hash": hash.as_str(), "comment": comment});
     if let Some(file) = key {
+        check_dates(action["plan"].as_str().unwrap_or_default())?;
         body["signatures"] = json!([signing_keys::sign(&client, file, &hash).await?]);
     }
     let (status, answer) = client.post(&["actions", &id, "approve"], &body).await?;
@@ -86,13 +88,29 @@ fn check_plan(action: &Value, id: &str) -> Result<PlanHash> {
     }
 }
 
+/// A signature is for now: a plan laid by for later is not signed.
+fn check_dates(plan: &str) -> Result<()> {
+    let (plan, _) = Plan::parse(plan)?;
+    let now = Timestamp::now();
+    let longest = farol_agent::journal::MAX_PLAN_LIFE;
+    if plan.issued_at > now.plus(Duration::from_secs(300)) || plan.expires_at > now.plus(longest) {
+        return Err(Error::Refused(format!(
+            "the plan is dated {} and expires {}, which is too far in the future to be signed now; check this machine's \
+             clock, and do not trust the coordinator if it is right",
+            plan.issued_at, plan.expires_at
+        )));
+    }
+    Ok(())
+}
+
 fn summary(action: &Value) -> Result<String> {
     let bytes = action["plan"].as_str().unwrap_or_default();
     let (plan, effect) = Plan::parse(bytes)?;
     // From the bytes that are approved, not from what is said about them.
     let expires = json!({"at": plan.expires_at});
     let fields = [
-        ("Host", format!("{} ({})", text(action, "host"), plan.host_id)),
+        // The plan names the host by its id; its name is the coordinator's word.
+        ("Host", format!("{} (the coordinator calls it {})", plan.host_id, text(action, "host"))),
         ("What", crate::text::effect(&effect, Language::En)),
         ("Params", visible(&plan.params.to_string())),
         ("Class", plan.risk_class.to_string()),

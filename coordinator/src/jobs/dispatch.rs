@@ -86,6 +86,11 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
     if !fresh && app.fleet.has_order(row.host, row.id) {
         return Ok(());
     }
+    // Also what was sent: the one that answers now may be the other machine.
+    if host.held {
+        tracing::debug!(action_id = %row.id, "an order waits: two machines answer as its host");
+        return Ok(());
+    }
     // An agent refuses what has expired; a peer that cannot is not asked.
     if row.expires_at <= now && host.protocol == Some(0) {
         return Ok(());

@@ -160,6 +160,8 @@ fn a_captured_coordinator_cannot_plant_a_certificate_or_a_root() {
     let (cert, ca, _) = update(&announced, &key.key_pem, "web-1");
     refused("a new root without its cross certificate", &(cert.clone(), ca.clone(), String::new()), "vouches for it");
     refused("a cross certificate of another authority", &(cert, ca, forged_cross(&site)), "vouches for it");
+    let own = (good.0.clone(), root_of_issuing(&site), site.file("issuing.pem"));
+    refused("a root made with the issuing authority's key", &own, "vouches for it");
     refused("no root at all", &(good.0.clone(), String::new(), String::new()), "not valid PEM");
     let (_, server_chain) = site.odd_leaf(&["spiffe://farol/host/web-1"], &[]);
     refused("a leaf for every purpose", &(server_chain, trusted.clone(), String::new()), "clients only");
@@ -171,6 +173,20 @@ fn a_captured_coordinator_cannot_plant_a_certificate_or_a_root() {
         now() - Duration::days(1),
     );
     refused("an ended one", &(old.unwrap().cert_pem, trusted.clone(), String::new()), "expired");
+}
+
+/// The issuing authority's key under its own name, as if it were a root.
+fn root_of_issuing(site: &Site) -> String {
+    let der = &ders(&site.file("issuing.pem"))[0];
+    let (_, parsed) = x509_parser::parse_x509_certificate(der).unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, parsed.subject().iter_common_name().next().unwrap().as_str().unwrap());
+    params.self_signed(&KeyPair::from_pem(&site.file("issuing.key")).unwrap()).unwrap().pem()
 }
 
 /// Certifies the new root's key under the name of the old root, by a key that
