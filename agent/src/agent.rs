@@ -30,7 +30,7 @@ use crate::{
     log,
     orders::{EffectEnded, Means, Orders},
     policy::Policy,
-    probe::{PathAccess, Prober, metrics::Sampler},
+    probe::{Access, Prober, metrics::Sampler},
     schedule::Schedule,
     spool::Spool,
     state::{Clock, Connection, Identity, StateDir},
@@ -117,7 +117,7 @@ impl Agent {
         let mut orders = Orders::new(host_id, config.policy.clone(), means, Arc::clone(&journal), sender, chunks);
         orders.set_language(config.language.unwrap_or_default());
         orders.recover(journal.unfinished().await?);
-        let prober = Prober::new(config.language.unwrap_or_default(), PathAccess::NoPolicy)
+        let prober = Prober::new(config.language.unwrap_or_default(), Access::NoPolicy)
             .with_docker_socket(&config.docker_socket);
         let prober = Arc::new(prober);
         let pace = Pace::new(config.backfill_per_second, Instant::now());

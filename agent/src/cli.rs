@@ -21,7 +21,7 @@ use crate::{
     enrol::{Enrol, enrol},
     journal, log,
     policy::Policy,
-    probe::{PathAccess, Prober},
+    probe::{Access, Prober},
     spool,
     state::{StateDir, certificate_end},
 };
@@ -327,8 +327,7 @@ async fn check(state: &StateDir, args: &CheckArgs) -> Result<(), Error> {
         };
         return Err(Error::Usage(format!("`{}` is not assigned to this host; {near}", args.name)));
     };
-    let access =
-        Policy::load(&args.policy.policy)?.map_or(PathAccess::NoPolicy, |policy| PathAccess::Only(policy.read_paths));
+    let access = Access::from(Policy::load(&args.policy.policy)?);
     let config = Config::load(state.root(), None, Settings::default())?;
     let prober =
         Prober::new(args.language.unwrap_or(assignment.language), access).with_docker_socket(config.docker_socket);

@@ -13,7 +13,16 @@ use crate::simulate;
 /// Tools that Cargo installs, with the versions this workspace is tried with.
 const CARGO_TOOLS: [(&str, &str); 2] = [("cargo-nextest", "0.9.143"), ("cargo-deny", "0.20.2")];
 /// Debian packages, each with a program that shows it is there.
-const PACKAGES: [(&str, &str); 1] = [("systemd-analyze", "systemd")];
+/// Without one of these its tests pass without having looked at anything.
+const PACKAGES: [(&str, &str); 7] = [
+    ("systemd-analyze", "systemd"),
+    ("dbus-daemon", "dbus"),
+    ("dash", "dash"),
+    ("busybox", "busybox"),
+    ("openssl", "openssl"),
+    ("curl", "curl"),
+    ("visudo", "sudo"),
+];
 
 /// Runs all of it.
 ///

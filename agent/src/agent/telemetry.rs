@@ -17,7 +17,7 @@ use super::Agent;
 use crate::{
     config::Config,
     policy::Policy,
-    probe::{PathAccess, metrics::Sampler},
+    probe::{Access, metrics::Sampler},
     spool::{Batch, Lane},
     task::scoped,
 };
@@ -57,7 +57,7 @@ impl Agent {
     pub(super) fn start_checks(&mut self) {
         let due = self.schedule.start_due(Instant::now());
         if due.iter().any(|spec| matches!(spec.probe, Probe::Sqlite(_))) {
-            self.prober.set_access(path_access(&self.config));
+            self.prober.set_access(access(&self.config));
         }
         for spec in due {
             let prober = Arc::clone(&self.prober);
@@ -206,13 +206,12 @@ impl Agent {
 }
 
 /// The policy is read again each time, so that an edit takes effect at once.
-fn path_access(config: &Config) -> PathAccess {
+fn access(config: &Config) -> Access {
     match Policy::load(&config.policy) {
-        Ok(Some(policy)) => PathAccess::Only(policy.read_paths),
-        Ok(None) => PathAccess::NoPolicy,
+        Ok(policy) => policy.into(),
         Err(error) => {
             tracing::error!("the policy cannot be used: {}", error.sentence());
-            PathAccess::NoPolicy
+            Access::NoPolicy
         }
     }
 }

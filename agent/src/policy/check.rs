@@ -1,9 +1,12 @@
 //! A policy in words: what it allows, who may sign, and what to think about.
 
+use std::collections::BTreeSet;
+
 use farol_protocol::RiskClass;
 use serde::Serialize;
 
 use super::{Arg, Policy, sudoers};
+use crate::effect::unit_name;
 
 /// What a policy means.
 #[derive(Debug, Serialize)]
@@ -70,7 +73,25 @@ impl Policy {
             let line: Vec<&str> = std::iter::once(rule.command.as_str()).chain(args).chain(rest).collect();
             entry(rule.class, "run".to_owned(), line.join(" "))
         });
-        let mut allowed: Vec<Allowed> = services.chain(commands).collect();
+        let containers = self.containers.iter().flat_map(|(name, container)| {
+            container
+                .verbs
+                .iter()
+                .map(move |verb| entry(container.class, format!("{} container", verb.as_str()), name.clone()))
+        });
+        // The policy gives these no class of their own, so it is the kinds'.
+        let reads = self
+            .read_paths
+            .iter()
+            .map(|path| entry(RiskClass::R0, "file.diff, logs.read and checks".to_owned(), path.display().to_string()));
+        let writes = self
+            .write_paths
+            .iter()
+            .map(|path| entry(RiskClass::R2, "file.apply and file.rollback".to_owned(), path.display().to_string()));
+        let units: BTreeSet<String> = self.services.keys().chain(&self.logs).map(|unit| unit_name(unit)).collect();
+        let logs = units.into_iter().map(|unit| entry(RiskClass::R0, "journal of unit".to_owned(), unit));
+        let mut allowed: Vec<Allowed> =
+            services.chain(commands).chain(containers).chain(reads).chain(writes).chain(logs).collect();
         allowed.sort_by(|a, b| (a.class, &a.what, &a.runs).cmp(&(b.class, &b.what, &b.runs)));
         let operators = self.operators.iter().map(|operator| Signer {
             name: operator.name.clone(),
@@ -165,9 +186,42 @@ mod tests {
             .iter()
             .map(|entry| format!("{} {} {}: {}", entry.class, entry.signatures, entry.what, entry.runs))
             .collect();
-        assert_eq!(lines, ["R1 0 restart service portal: /opt/ctl restart", "R2 1 run: echo a *", "R3 2 run: reboot"]);
+        assert_eq!(
+            lines,
+            [
+                "R0 0 journal of unit: portal.service",
+                "R1 0 restart service portal: /opt/ctl restart",
+                "R2 1 run: echo a *",
+                "R3 2 run: reboot"
+            ]
+        );
         assert_eq!(summary.operators[0].keys, ["ed25519 21fe31dfa154a261"]);
         assert_eq!((summary.operators[0].signs, summary.operators[1].signs), (Some(RiskClass::R3), None));
+    }
+
+    #[test]
+    fn containers_paths_and_journals_are_listed_too() {
+        let lines = |text: &str| -> Vec<String> {
+            let line = |entry: Allowed| format!("{} {} {}: {}", entry.class, entry.signatures, entry.what, entry.runs);
+            summary(text).allowed.into_iter().map(line).collect()
+        };
+        assert_eq!(
+            lines("containers: [{name: db, verbs: [restart, stop], class: R1}]\n"),
+            ["R1 0 restart container: db", "R1 0 stop container: db"]
+        );
+        assert_eq!(
+            lines("paths: {read: [/var/log], write: [/etc/motd]}\nlogs: [sshd]\n"),
+            [
+                "R0 0 file.diff, logs.read and checks: /var/log",
+                "R0 0 journal of unit: sshd.service",
+                "R2 1 file.apply and file.rollback: /etc/motd",
+            ]
+        );
+        assert_eq!(
+            lines("services: [{name: nginx, verbs: [stop]}]\nlogs: [nginx.service]\n"),
+            ["R0 0 journal of unit: nginx.service", "R2 1 stop service nginx: systemctl stop -- nginx"]
+        );
+        assert!(lines("max_unsigned_class: R2\n").is_empty());
     }
 
     #[test]

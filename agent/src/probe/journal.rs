@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Probing, Seen, text::Text};
+use super::{Access, Probing, Seen, text::Text};
 use crate::{
     effect::{epoch, unit_name},
     exec::{PATH, resolve},
@@ -24,7 +24,11 @@ const MOST_LINE: usize = 64 * 1024;
 /// How much of journalctl's complaints is kept, in bytes.
 const MOST_ERRORS: u64 = 4 * 1024;
 
-pub(super) async fn run(probing: Probing, probe: &JournalProbe, now: Timestamp) -> Seen {
+pub(super) async fn run(probing: Probing, access: &Access, probe: &JournalProbe, now: Timestamp) -> Seen {
+    let unit = match allowed(probing, access, probe.unit.as_deref()) {
+        Ok(unit) => unit,
+        Err(seen) => return *seen,
+    };
     let Some(program) = resolve("journalctl") else {
         return probing.not_configured(Text::NoJournal, &[]);
     };
@@ -33,7 +37,7 @@ pub(super) async fn run(probing: Probing, probe: &JournalProbe, now: Timestamp) 
     command
         .args(["--output=cat", "--no-pager"])
         .arg(format!("--since={}", epoch(now.plus_ms(-window))))
-        .args(probe.unit.as_ref().map(|unit| format!("--unit={}", unit_name(unit))))
+        .arg(format!("--unit={unit}"))
         .env_clear()
         .env("PATH", PATH)
         .env("LANG", "C.UTF-8")
@@ -47,6 +51,19 @@ pub(super) async fn run(probing: Probing, probe: &JournalProbe, now: Timestamp) 
         Err(_) => return probing.unknown(Text::TimeLimit, &[("seconds", &probing.seconds())]),
     };
     judge(probing, probe, &counted)
+}
+
+/// The unit's full name, if the policy lists it: what is written there may
+/// hold secrets, and counting matches of any pattern would spell them out.
+fn allowed(probing: Probing, access: &Access, unit: Option<&str>) -> Result<String, Box<Seen>> {
+    let (text, unit) = match (access, unit) {
+        (Access::All, _) => (Text::JournalNotHere, ""),
+        (Access::Listed(_) | Access::NoPolicy, None) => (Text::JournalNoUnit, ""),
+        (Access::Listed(policy), Some(unit)) if policy.may_read_log(unit) => return Ok(unit_name(unit)),
+        (Access::Listed(_), Some(unit)) => (Text::JournalNotAllowed, unit),
+        (Access::NoPolicy, Some(unit)) => (Text::JournalNoPolicy, unit),
+    };
+    Err(Box::new(probing.not_configured(text, &[("unit", &cut(unit, 100))])))
 }
 
 struct Counted {
@@ -136,12 +153,15 @@ fn judge(probing: Probing, probe: &JournalProbe, counted: &Counted) -> Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use farol_protocol::{
         Language, Status,
         report::{Limits, UnknownCause, Worse},
     };
 
     use super::*;
+    use crate::policy::Policy;
 
     async fn sh(script: &str) -> Counted {
         let mut command = Command::new("sh");
@@ -153,6 +173,44 @@ mod tests {
         let limits = Limits { warning: Some(1.0), critical: Some(3.0), worse: Worse::Above };
         let probe = JournalProbe { unit: None, pattern: "erro".to_owned(), window_ms: 90_000, limits };
         judge(Probing { language: Language::En, limit: Duration::from_secs(1) }, &probe, counted)
+    }
+
+    #[test]
+    fn only_journals_of_units_that_the_policy_lists_are_read() {
+        let text = "version: 1\nservices: [{name: nginx, verbs: [restart]}]\nlogs: [sshd.service]\n";
+        let policy = Policy::parse(Path::new("policy.yaml"), text).expect("valid");
+        let listed = Access::from(Some(policy));
+        let ask = |language, access: &Access, unit: Option<&str>| {
+            allowed(Probing { language, limit: Duration::from_secs(1) }, access, unit)
+        };
+        for unit in ["nginx", "nginx.service", "sshd"] {
+            let full = ask(Language::En, &listed, Some(unit)).ok().expect(unit);
+            assert!(full == "nginx.service" || full == "sshd.service", "{full}");
+        }
+        for (access, unit, pt, en) in [
+            (&listed, Some("cron"), "inclua-a em logs", "cron; add it to logs"),
+            (&listed, Some("nginx.socket"), "inclua-a em logs", "add it to logs"),
+            (&listed, Some("*"), "inclua-a em logs", "add it to logs"),
+            (&listed, None, "em services ou logs", "under services or logs"),
+            (&Access::NoPolicy, Some("nginx"), "logs: [nginx]", "logs: [nginx]"),
+            (&Access::NoPolicy, None, "em services ou logs", "under services or logs"),
+            (&Access::All, Some("nginx"), "o coordenador", "the coordinator"),
+        ] {
+            for (language, part) in [(Language::PtBr, pt), (Language::En, en)] {
+                let seen = ask(language, access, unit).err().expect("refused");
+                assert_eq!((seen.status, seen.cause), (Status::Unknown, Some(UnknownCause::NotConfigured)));
+                assert!(seen.text.contains(part), "{unit:?}: {}", seen.text);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_check_of_the_whole_journal_is_not_configured() {
+        let probe = JournalProbe { unit: None, pattern: "e".to_owned(), window_ms: 1, limits: Limits::default() };
+        let probing = Probing { language: Language::En, limit: Duration::from_secs(1) };
+        let seen = run(probing, &Access::NoPolicy, &probe, Timestamp::from_ms(7)).await;
+        assert_eq!(seen.cause, Some(UnknownCause::NotConfigured));
+        assert!(seen.text.contains("services or logs"), "{}", seen.text);
     }
 
     #[tokio::test]

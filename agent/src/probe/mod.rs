@@ -20,7 +20,7 @@ mod unit;
 
 use std::{
     path::PathBuf,
-    sync::{OnceLock, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -33,6 +33,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 use self::text::Text;
 use crate::{
     config::DEFAULT_DOCKER_SOCKET,
+    policy::Policy,
     text::{cut, number},
 };
 
@@ -41,20 +42,27 @@ const MAX_TEXT: usize = 400;
 /// Bounds of a check's own time limit.
 const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 10..=300_000;
 
-/// Which paths a probe may read.
+/// Which files and journals a probe may read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathAccess {
-    /// Any, where the assignment is the operator's own configuration.
+pub enum Access {
+    /// Any file and no journal: the coordinator's own checks, whose assignment
+    /// is the operator's own configuration.
     All,
-    /// What lies at or below these.
-    Only(Vec<PathBuf>),
+    /// The files and journals that this policy lists.
+    Listed(Arc<Policy>),
     /// None, since the host has no policy.
     NoPolicy,
 }
 
+impl From<Option<Policy>> for Access {
+    fn from(policy: Option<Policy>) -> Self {
+        policy.map_or(Self::NoPolicy, |policy| Self::Listed(Arc::new(policy)))
+    }
+}
+
 /// Runs checks. Cheap to keep; the HTTP client is built on first use.
 pub struct Prober {
-    settings: RwLock<(Language, PathAccess)>,
+    settings: RwLock<(Language, Access)>,
     docker_socket: PathBuf,
     http: OnceLock<Result<reqwest::Client, String>>,
 }
@@ -62,7 +70,7 @@ pub struct Prober {
 impl Prober {
     /// Runs nothing yet.
     #[must_use]
-    pub fn new(language: Language, access: PathAccess) -> Self {
+    pub fn new(language: Language, access: Access) -> Self {
         let docker_socket = DEFAULT_DOCKER_SOCKET.into();
         Self { settings: RwLock::new((language, access)), docker_socket, http: OnceLock::new() }
     }
@@ -78,8 +86,8 @@ impl Prober {
         self.settings.write().unwrap_or_else(PoisonError::into_inner).0 = language;
     }
 
-    /// Changes the paths that later checks may read.
-    pub fn set_access(&self, access: PathAccess) {
+    /// Changes what later checks may read.
+    pub fn set_access(&self, access: Access) {
         self.settings.write().unwrap_or_else(PoisonError::into_inner).1 = access;
     }
 
@@ -106,7 +114,7 @@ impl Prober {
                 Probe::Sqlite(probe) => sqlite::run(probing, &access, probe).await,
                 Probe::Unit(probe) => unit::run(probing, probe).await,
                 Probe::Container(probe) => container::run(probing, &self.docker_socket, probe).await,
-                Probe::Journal(probe) => journal::run(probing, probe, now).await,
+                Probe::Journal(probe) => journal::run(probing, &access, probe, now).await,
             },
         };
         Report {

@@ -18,7 +18,7 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
-    PathAccess, Probing, Seen,
+    Access, Probing, Seen,
     text::{Text, io_words},
 };
 use crate::text::cut;
@@ -28,7 +28,7 @@ const PROGRESS_OPS: i32 = 1_000;
 /// What the progress handler is given to act before the query is abandoned.
 const SLACK: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(probing: Probing, access: &PathAccess, probe: &SqliteProbe) -> Seen {
+pub(super) async fn run(probing: Probing, access: &Access, probe: &SqliteProbe) -> Seen {
     let path = match allowed(probing, access, &probe.path) {
         Ok(path) => path,
         Err(seen) => return *seen,
@@ -56,14 +56,14 @@ pub(super) async fn run(probing: Probing, access: &PathAccess, probe: &SqlitePro
 
 /// The canonical path, if the policy covers it: a link inside an allowed
 /// folder must not lead out of it.
-fn allowed(probing: Probing, access: &PathAccess, path: &str) -> Result<PathBuf, Box<Seen>> {
+fn allowed(probing: Probing, access: &Access, path: &str) -> Result<PathBuf, Box<Seen>> {
     if !Path::new(path).is_absolute() {
         return Err(Box::new(probing.not_configured(Text::PathRelative, &[("path", path)])));
     }
     let roots = match access {
-        PathAccess::NoPolicy => return Err(Box::new(probing.not_configured(Text::PathNoPolicy, &[("path", path)]))),
-        PathAccess::All => None,
-        PathAccess::Only(roots) => Some(roots),
+        Access::NoPolicy => return Err(Box::new(probing.not_configured(Text::PathNoPolicy, &[("path", path)]))),
+        Access::All => None,
+        Access::Listed(policy) => Some(&policy.read_paths),
     };
     let refused = || Box::new(probing.not_configured(Text::PathNotAllowed, &[("path", path)]));
     let canonical = match fs::canonicalize(path) {

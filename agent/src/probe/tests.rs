@@ -10,13 +10,19 @@ use tokio::{
 
 use super::*;
 
-async fn run_with(access: PathAccess, language: Language, probe: Probe, timeout_ms: u64) -> Report {
+async fn run_with(access: Access, language: Language, probe: Probe, timeout_ms: u64) -> Report {
     let spec = CheckSpec { id: "some.check".parse().expect("valid"), every_ms: 60_000, timeout_ms, probe };
     Prober::new(language, access).run(&spec, Timestamp::from_ms(7)).await
 }
 
+/// What a policy with one folder in `paths.read` lets be read.
+fn reading(folder: &Path) -> Access {
+    let text = format!("version: 1\npaths: {{read: [{}]}}\n", folder.display());
+    Access::from(Some(Policy::parse(Path::new("policy.yaml"), &text).expect("valid")))
+}
+
 async fn run(probe: Probe) -> Report {
-    run_with(PathAccess::NoPolicy, Language::PtBr, probe, 5_000).await
+    run_with(Access::NoPolicy, Language::PtBr, probe, 5_000).await
 }
 
 /// Answers every request with the same bytes; an empty answer means silence.
@@ -78,7 +84,7 @@ async fn an_unexpected_status_is_critical_and_says_what_was_expected() {
     let report = run(Probe::Http(probe.clone())).await;
     assert_eq!(report.status, Status::Critical);
     assert!(report.text.contains("respondeu 502 em ") && report.text.ends_with("(esperado 200)"), "{}", report.text);
-    let report = run_with(PathAccess::NoPolicy, Language::En, Probe::Http(probe), 5_000).await;
+    let report = run_with(Access::NoPolicy, Language::En, Probe::Http(probe), 5_000).await;
     assert!(report.text.ends_with("(expected 200)"), "{}", report.text);
 }
 
@@ -118,7 +124,7 @@ async fn a_slow_answer_crosses_its_threshold() {
 #[tokio::test]
 async fn no_answer_within_the_limit_is_critical() {
     let silent = server("").await;
-    let report = run_with(PathAccess::NoPolicy, Language::PtBr, Probe::Http(http(silent)), 200).await;
+    let report = run_with(Access::NoPolicy, Language::PtBr, Probe::Http(http(silent)), 200).await;
     assert_eq!((report.status, report.value), (Status::Critical, None));
     assert!(report.text.ends_with("não respondeu em 0,2 s"), "{}", report.text);
 }
@@ -136,7 +142,7 @@ async fn a_refused_connection_and_an_unknown_name_have_words() {
     assert!(report.text.ends_with("conexão recusada"), "{}", report.text);
 
     let tcp = TcpProbe { address: "no-such-host.invalid:80".to_owned(), limits: Limits::default() };
-    let report = run_with(PathAccess::NoPolicy, Language::En, Probe::Tcp(tcp), 10_000).await;
+    let report = run_with(Access::NoPolicy, Language::En, Probe::Tcp(tcp), 10_000).await;
     assert_eq!(report.status, Status::Critical);
     assert!(report.text.contains("name was not resolved") || report.text.contains("did not answer"), "{}", report.text);
 }
@@ -227,15 +233,15 @@ impl Database {
         self.0.path().join("jobs.db")
     }
 
-    fn access(&self) -> PathAccess {
-        PathAccess::Only(vec![self.0.path().to_owned()])
+    fn access(&self) -> Access {
+        reading(self.0.path())
     }
 
     async fn ask(&self, query: &str, limits: Limits) -> Report {
         self.ask_at(&self.file(), self.access(), query, limits).await
     }
 
-    async fn ask_at(&self, path: &Path, access: PathAccess, query: &str, limits: Limits) -> Report {
+    async fn ask_at(&self, path: &Path, access: Access, query: &str, limits: Limits) -> Report {
         let probe = SqliteProbe {
             path: path.to_string_lossy().into_owned(),
             query: query.to_owned(),
@@ -284,18 +290,18 @@ async fn only_paths_of_the_policy_are_read_and_links_do_not_lead_out() {
     let elsewhere = tempfile::tempdir().expect("a folder");
     let link = elsewhere.path().join("link.db");
     std::os::unix::fs::symlink(database.file(), &link).expect("linked");
-    let outside = PathAccess::Only(vec![elsewhere.path().to_owned()]);
+    let outside = reading(elsewhere.path());
     for (path, access) in [
-        (database.file(), PathAccess::NoPolicy),
+        (database.file(), Access::NoPolicy),
         (database.file(), outside.clone()),
         (link, outside),
         (database.0.path().join("../../etc/passwd"), database.access()),
-        ("jobs.db".into(), PathAccess::All),
+        ("jobs.db".into(), Access::All),
     ] {
         let report = database.ask_at(&path, access, "select 1", Limits::default()).await;
         assert_eq!((report.status, report.cause), (Status::Unknown, Some(UnknownCause::NotConfigured)), "{path:?}");
     }
-    let report = database.ask_at(&database.file(), PathAccess::All, "select 1", Limits::default()).await;
+    let report = database.ask_at(&database.file(), Access::All, "select 1", Limits::default()).await;
     assert_eq!(report.status, Status::Ok, "{}", report.text);
 }
 
@@ -339,7 +345,7 @@ async fn a_container_is_looked_at_through_the_engine_and_no_engine_is_not_unheal
     let look = async |folder: &Path, name: &str| {
         let probe = Probe::Container(farol_protocol::report::ContainerProbe { name: name.to_owned(), restarts: None });
         let spec = CheckSpec { id: "c".parse().expect("valid"), every_ms: 60_000, timeout_ms: 5_000, probe };
-        let prober = Prober::new(Language::En, PathAccess::NoPolicy).with_docker_socket(folder.join("docker.sock"));
+        let prober = Prober::new(Language::En, Access::NoPolicy).with_docker_socket(folder.join("docker.sock"));
         prober.run(&spec, Timestamp::from_ms(7)).await
     };
     let report = look(folder.path(), "db").await;

@@ -55,9 +55,13 @@ catalogue! {
         EngineFailed: "o motor de contêineres não informou {name}: {why}", "the container engine did not tell about {name}: {why}";
         JournalOk: "{value} linhas com `{pattern}` nos últimos {minutes} minutos", "{value} lines with `{pattern}` in the last {minutes} minutes";
         JournalOver: "{value} linhas com `{pattern}` nos últimos {minutes} minutos (limite {limit})", "{value} lines with `{pattern}` in the last {minutes} minutes (limit {limit})";
-        JournalCut: "o diário tem mais de {mib} MiB no período e não foi lido inteiro; reduza window_ms ou indique unit", "the journal has more than {mib} MiB in the window and was not read whole; reduce window_ms or name a unit";
+        JournalCut: "o diário tem mais de {mib} MiB no período e não foi lido inteiro; reduza window_ms", "the journal has more than {mib} MiB in the window and was not read whole; reduce window_ms";
         JournalFailed: "o diário do sistema não pôde ser lido: {why}", "the system's journal could not be read: {why}";
         JournalHidden: "o diário do sistema não está visível ({why}); inclua o usuário do agente no grupo systemd-journal", "the system's journal is not visible ({why}); add the agent's user to the group systemd-journal";
+        JournalNoUnit: "a verificação não diz de qual unidade é o diário; indique em `unit` uma que a política do servidor liste em services ou logs", "the check does not say whose journal; name in `unit` a unit that the host's policy lists under services or logs";
+        JournalNoPolicy: "o servidor não tem política; para ler o diário de {unit}, crie-a com logs: [{unit}]", "the host has no policy; to read the journal of {unit}, create one with logs: [{unit}]";
+        JournalNotAllowed: "a política do servidor não permite ler o diário de {unit}; inclua-a em logs", "the host's policy does not allow reading the journal of {unit}; add it to logs";
+        JournalNotHere: "o coordenador não lê diários; deixe esta verificação com um servidor que tenha o agente", "the coordinator reads no journal; give this check to a host that has the agent";
         NoJournal: "este servidor não tem journalctl", "this host has no journalctl";
         PathRelative: "`{path}` não é um caminho absoluto", "`{path}` is not an absolute path";
         PathNoPolicy: "o servidor não tem política; para ler {path}, crie-a com paths.read", "the host has no policy; to read {path}, create one with paths.read";

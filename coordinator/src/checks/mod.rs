@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use farol_agent::probe::{PathAccess, Prober};
+use farol_agent::probe::{Access, Prober};
 use farol_protocol::{
     Report, Status, Timestamp,
     registry::{Registry, RunsOn, Scenario, Target},
@@ -103,7 +103,7 @@ pub fn tick(app: &Shared, now: Timestamp) -> usize {
 pub async fn run(app: App, stop: CancellationToken) {
     let tracker = TaskTracker::new();
     let runner =
-        Arc::new(Runner { prober: Prober::new(app.language(), PathAccess::All), slots: Semaphore::new(AT_ONCE), app });
+        Arc::new(Runner { prober: Prober::new(app.language(), Access::All), slots: Semaphore::new(AT_ONCE), app });
     let mut timer = tokio::time::interval(Duration::from_secs(1));
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
