@@ -94,6 +94,7 @@ pub async fn serve(
         correlator: acknowledge,
         started_at: now,
         stop: stop.clone(),
+        trust: fleet::Trust::open(&config.data_dir.join("pki"))?,
         hosts,
         registry,
         store,
@@ -146,7 +147,7 @@ async fn grant(app: &App, wish: Wish) -> Result<()> {
         Wish::Act { host, kind, params, label } => {
             let row = app.propose(&person, &host, kind, params, &label).await?;
             say(format!("proposes {label} on {host}: {}", row.id));
-            app.approve(&person, row.id, &row.plan_hash, "").await?;
+            app.approve(&person, row.id, &row.plan_hash, "", &[]).await?;
             say(format!("has approved {label}"));
         }
         Wish::Cancel(label) => {
@@ -159,7 +160,7 @@ async fn grant(app: &App, wish: Wish) -> Result<()> {
             for row in all(app).await?.into_iter().filter(|row| row.state == State::Proposed) {
                 if row.requested_by == person.name() {
                     // It may have changed meanwhile, or its host may refuse every effect.
-                    if let Err(error) = app.approve(&person, row.id, &row.plan_hash, "").await {
+                    if let Err(error) = app.approve(&person, row.id, &row.plan_hash, "", &[]).await {
                         say(format!("cannot approve {}: {error}", row.reason));
                     }
                 }
