@@ -40,7 +40,10 @@ pub enum Wish {
     /// An action back.
     Cancel(String),
     /// Every proposal of a person decided, since some requests were cut off.
-    Settle,
+    Settle {
+        /// Whether what cannot be approved without a signature is rejected; it expires otherwise.
+        reject: bool,
+    },
     /// All actions.
     Look(oneshot::Sender<Vec<ActionRow>>),
 }
@@ -156,12 +159,16 @@ async fn grant(app: &App, wish: Wish) -> Result<()> {
                 app.cancel(&person, row.id, "").await?;
             }
         }
-        Wish::Settle => {
+        Wish::Settle { reject } => {
             for row in all(app).await?.into_iter().filter(|row| row.state == State::Proposed) {
-                if row.requested_by == person.name() {
-                    // It may have changed meanwhile, or its host may refuse every effect.
-                    if let Err(error) = app.approve(&person, row.id, &row.plan_hash, "", &[]).await {
-                        say(format!("cannot approve {}: {error}", row.reason));
+                if row.requested_by != person.name() {
+                    continue;
+                }
+                // It may have changed meanwhile, or its host may ask for signatures.
+                if let Err(error) = app.approve(&person, row.id, &row.plan_hash, "", &[]).await {
+                    say(format!("cannot approve {}: {error}", row.reason));
+                    if reject {
+                        app.reject(&person, row.id, &row.plan_hash, "").await?;
                     }
                 }
             }
