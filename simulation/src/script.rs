@@ -98,7 +98,7 @@ impl Script {
             acts: Vec::new(),
             restored: Vec::new(),
             length: Duration::from_millis(length_ms),
-            patient: random.u8(0..64) == 0,
+            patient: random.u8(..) == 0,
         };
         for number in 0..random.usize(3..10) {
             script.act(&mut random, number, length_ms);

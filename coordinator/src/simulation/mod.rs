@@ -97,6 +97,7 @@ pub async fn serve(
         correlator: acknowledge,
         started_at: now,
         stop: stop.clone(),
+        room: fleet::limits::Room::shared(),
         trust: fleet::Trust::open(&config.data_dir.join("pki"))?,
         hosts,
         registry,
