@@ -408,6 +408,7 @@ impl Site {
                     self.kill(Some(agent));
                     self.world.say(&name(agent), "is set back to its copy");
                     self.world.effects.end_all(&name(agent));
+                    self.hosts[agent].boots.fetch_add(1, Ordering::Relaxed);
                     std::fs::remove_dir_all(self.agent_folder(agent))?;
                     copy(&from, &self.agent_folder(agent))?;
                 }
