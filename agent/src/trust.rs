@@ -73,10 +73,18 @@ pub(crate) async fn renew(
 
 /// What tells this machine from a copy of its disk; none of it where the
 /// system says nothing.
+#[cfg(not(farol_simulation))]
 pub(crate) fn machine() -> Option<Machine> {
     let id = first(MACHINE_IDS).map(|id| sha256_hex(id.as_bytes()));
     let boot = first(&["/proc/sys/kernel/random/boot_id"]);
     (id.is_some() || boot.is_some()).then_some(Machine { id, boot })
+}
+
+/// Which simulated machine this is, and since when it runs.
+#[cfg(farol_simulation)]
+pub(crate) fn machine() -> Option<Machine> {
+    let node = crate::simulation::current()?;
+    Some(Machine { id: Some(node.name.clone()), boot: Some(node.boot()) })
 }
 
 /// FreeBSD keeps `kern.hostuuid` in the last of them.

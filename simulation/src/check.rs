@@ -1,11 +1,15 @@
 //! The five guarantees of `design.md`, asked of what a seed left behind.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use farol_agent::simulation::Effect;
 use farol_coordinator::{action::State, store::actions::ActionRow};
-use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::time::sleep;
 
 use crate::site::{Site, UNKNOWN, name};
@@ -151,18 +155,44 @@ async fn telemetry(site: &Site) -> Result<()> {
         {
             site.world.violated(2, &format!("report {value} of {} is stored {times} times", name(agent)));
         }
-        // The backlog's stream counts as the others do at the coordinator; what is
-        // still here is looked at in the live one.
         let mut spool = open(&site.agent_folder(agent).join("spool.db")).await?;
-        let (stream,): (String,) = sqlx::query_as("select id from stream").fetch_one(&mut spool).await?;
-        let (first,): (Option<i64>,) = sqlx::query_as("select min(seq) from batch").fetch_one(&mut spool).await?;
-        let (gap,): (Option<i64>,) = sqlx::query_as("select min(first_seq) from gap").fetch_one(&mut spool).await?;
-        let committed = last.get(&stream).copied().unwrap_or(0);
-        let kept = first.into_iter().chain(gap).min();
-        if kept.is_some_and(|kept| kept > committed + 1) {
-            let from = committed + 1;
-            site.world.violated(2, &format!("batches {from} to {kept:?} of {} are nowhere", name(agent)));
+        for lane in ["", "backlog_"] {
+            nothing_is_nowhere(site, agent, &mut spool, lane, &last).await?;
         }
+    }
+    Ok(())
+}
+
+/// What the coordinator has not committed of a lane is still in its spool, as
+/// a batch or as a gap, up to the last number. A spool that was set back may
+/// hold what it has already sent.
+async fn nothing_is_nowhere(
+    site: &Site,
+    agent: usize,
+    spool: &mut SqliteConnection,
+    lane: &str,
+    last: &BTreeMap<String, i64>,
+) -> Result<()> {
+    let stream: Option<(String, i64)> = sqlx::query_as(AssertSqlSafe(format!("select id, floor from {lane}stream")))
+        .fetch_optional(&mut *spool)
+        .await?;
+    let Some((stream, floor)) = stream else { return Ok(()) };
+    let batches: Vec<(i64, i64)> =
+        sqlx::query_as(AssertSqlSafe(format!("select seq, seq from {lane}batch"))).fetch_all(&mut *spool).await?;
+    let gaps: Vec<(i64, i64)> = sqlx::query_as(AssertSqlSafe(format!("select first_seq, last_seq from {lane}gap")))
+        .fetch_all(&mut *spool)
+        .await?;
+    let committed = last.get(&stream).copied().unwrap_or(0);
+    let kept: BTreeSet<i64> = batches.iter().chain(&gaps).flat_map(|(first, last)| *first..=*last).collect();
+    let highest = kept.last().copied().unwrap_or(0).max(floor);
+    let missing: Vec<i64> = (committed + 1..=highest).filter(|seq| !kept.contains(seq)).collect();
+    if !missing.is_empty() {
+        let what = format!("of the {lane}stream {stream} of {}, of which {committed} are committed", name(agent));
+        site.world.violated(2, &format!("{missing:?} are nowhere {what}"));
+    }
+    // The coordinator has been there long enough for all of a backlog.
+    if lane == "backlog_" && highest > committed {
+        site.world.violated(2, &format!("the backlog of {} stays: {committed} of {highest} arrived", name(agent)));
     }
     Ok(())
 }

@@ -79,6 +79,9 @@ pub(crate) struct Script {
     /// Hosts that are set back, and so may say the same twice.
     pub(crate) restored: Vec<usize>,
     pub(crate) length: Duration,
+    /// Whether nobody decides about proposals that want a signature, so that
+    /// they expire: an hour of simulated time, and dear.
+    pub(crate) patient: bool,
 }
 
 impl Script {
@@ -95,6 +98,7 @@ impl Script {
             acts: Vec::new(),
             restored: Vec::new(),
             length: Duration::from_millis(length_ms),
+            patient: random.u8(..) == 0,
         };
         for number in 0..random.usize(3..10) {
             script.act(&mut random, number, length_ms);

@@ -77,9 +77,13 @@ async fn live(template: &Template, seed: u64) -> Result<Outcome> {
 async fn settle(site: &mut Site) -> String {
     let begun = Instant::now();
     sleep(Duration::from_secs(5)).await;
-    site.wish(Wish::Settle);
+    let reject = !site.script().patient;
     let mut rounds = 0;
     loop {
+        // Again: a host may ask for a higher class.
+        if rounds < 6 {
+            site.wish(Wish::Settle { reject });
+        }
         sleep(Duration::from_secs(if rounds < 60 { 5 } else { 60 })).await;
         rounds += 1;
         // An agent that met a damaged folder, for example, is started again by its service manager.

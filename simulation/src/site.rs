@@ -53,7 +53,10 @@ impl Template {
     async fn enrol(&self) -> Result<()> {
         let data = self.0.path().join("coordinator");
         let at = Timestamp::from_ms(ENROLLED_MS);
-        let authority = Authority::open_or_create(&self.0.path().join("pki"), OffsetDateTime::now_utc())?;
+        // Clocks of hosts are set back by hours.
+        let made = OffsetDateTime::from_unix_timestamp(ENROLLED_MS / 1000 - 86_400)?;
+        files::private_dir(&data)?;
+        let authority = Authority::open_or_create(&data.join("pki"), made)?;
         let store = Store::open(&data).await?;
         let registry = Registry::parse(&registry(), &|_| None).map_err(|mistake| anyhow::anyhow!("{mistake:?}"))?;
         store.sync_hosts(&registry, at).await?;
@@ -61,9 +64,7 @@ impl Template {
             let person = Operator::local_administrator();
             let token = store.add_host(&person, &name(agent), Duration::from_secs(60), at).await?.token;
             let key = new_host_key()?;
-            let certify = |id: &farol_protocol::HostId| {
-                Ok(authority.issue_host(&key.csr_pem, id.as_str(), OffsetDateTime::now_utc())?)
-            };
+            let certify = |id: &farol_protocol::HostId| Ok(authority.issue_host(&key.csr_pem, id.as_str(), made)?);
             let (host, certificate) = store.enrol(&token, at, certify).await?;
             let identity = self.0.path().join(name(agent)).join("identity");
             files::private_dir(&self.0.path().join(name(agent)))?;
@@ -206,11 +207,6 @@ impl Site {
 
     pub(crate) fn agent_folder(&self, agent: usize) -> PathBuf {
         self.folder.path().join(name(agent))
-    }
-
-    /// How many reports the checks of a host have made.
-    pub(crate) fn reports(&self, agent: usize) -> u32 {
-        self.hosts[agent].reports.load(Ordering::Relaxed)
     }
 
     fn process(&self, who: Option<usize>) -> Option<&Process> {
@@ -412,6 +408,7 @@ impl Site {
                     self.kill(Some(agent));
                     self.world.say(&name(agent), "is set back to its copy");
                     self.world.effects.end_all(&name(agent));
+                    self.hosts[agent].boots.fetch_add(1, Ordering::Relaxed);
                     std::fs::remove_dir_all(self.agent_folder(agent))?;
                     copy(&from, &self.agent_folder(agent))?;
                 }

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod captor;
+pub mod engine;
 pub mod ollama;
 pub mod peer;
 pub mod process;

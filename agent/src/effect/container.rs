@@ -16,7 +16,7 @@ use farol_protocol::{
 use tokio::time::Instant;
 
 use super::{Course, Over, Why, done};
-use crate::{journal::Ending, text::Detail};
+use crate::{fault, journal::Ending, text::Detail};
 
 /// Starts, stops or restarts a container that the policy lists.
 #[derive(Debug, Clone)]
@@ -153,7 +153,10 @@ impl Container {
             Ok(seen) => return course.because(&self.unseen(&seen)).into(),
             Err(halt) => return course.halted(halt).into(),
         }
-        match course.within(engine.control(&self.name, self.verb)).await {
+        fault::point("agent.engine.before");
+        let asked = course.within(engine.control(&self.name, self.verb)).await;
+        fault::point("agent.engine.after");
+        match asked {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 let seen = sort(error);

@@ -41,6 +41,8 @@ pub struct Host {
     pub offset_ms: AtomicI64,
     /// Reports that its checks have made.
     pub reports: AtomicU32,
+    /// How often it was started anew.
+    pub boots: AtomicU32,
 }
 
 /// One simulated process.
@@ -103,6 +105,11 @@ impl Node {
     /// Lets its disk refuse so many of a hundred writes.
     pub fn refuses(&self, percent: u8) {
         self.fate().refuses = percent;
+    }
+
+    /// Names the present run of its machine.
+    pub(crate) fn boot(&self) -> String {
+        format!("{}-{}", self.name, self.host.boots.load(Ordering::Relaxed))
     }
 
     /// Whether it is no more.

@@ -11,6 +11,8 @@ use crate::{
     simulation::{LinkEnd, Network, current},
 };
 
+pub use crate::tls::Loss;
+
 /// What arrives.
 #[derive(Debug)]
 pub enum Incoming {
@@ -22,8 +24,8 @@ pub enum Incoming {
     Closed {
         /// One sentence.
         why: String,
-        /// Whether one side does not trust the other.
-        untrusted: bool,
+        /// What it means for the next attempt.
+        loss: Loss,
     },
 }
 
@@ -52,7 +54,7 @@ impl Socket {
     pub async fn receive(&mut self) -> Incoming {
         match self.0.incoming.recv().await {
             Some(text) => Incoming::Text(text.into()),
-            None => Incoming::Closed { why: "the connection ended".to_owned(), untrusted: false },
+            None => Incoming::Closed { why: "the connection ended".to_owned(), loss: Loss::Network },
         }
     }
 

@@ -49,7 +49,11 @@ use crate::{Error, fault, state::create_private};
 /// What a row costs beside its body.
 const ROW_BYTES: u64 = 32;
 /// Up to so many batches that were never sent the live stream catches up by itself.
+#[cfg(not(farol_simulation))]
 pub const CATCH_UP: u64 = 64;
+/// Few, so that the partitions of a seed reach it.
+#[cfg(farol_simulation)]
+pub const CATCH_UP: u64 = 3;
 
 /// One batch as it is sent.
 #[derive(Debug, Clone, PartialEq)]

@@ -40,7 +40,10 @@ pub enum Wish {
     /// An action back.
     Cancel(String),
     /// Every proposal of a person decided, since some requests were cut off.
-    Settle,
+    Settle {
+        /// Whether what cannot be approved without a signature is rejected; it expires otherwise.
+        reject: bool,
+    },
     /// All actions.
     Look(oneshot::Sender<Vec<ActionRow>>),
 }
@@ -94,6 +97,8 @@ pub async fn serve(
         correlator: acknowledge,
         started_at: now,
         stop: stop.clone(),
+        room: fleet::limits::Room::shared(),
+        trust: fleet::Trust::open(&config.data_dir.join("pki"))?,
         hosts,
         registry,
         store,
@@ -146,7 +151,7 @@ async fn grant(app: &App, wish: Wish) -> Result<()> {
         Wish::Act { host, kind, params, label } => {
             let row = app.propose(&person, &host, kind, params, &label).await?;
             say(format!("proposes {label} on {host}: {}", row.id));
-            app.approve(&person, row.id, &row.plan_hash, "").await?;
+            app.approve(&person, row.id, &row.plan_hash, "", &[]).await?;
             say(format!("has approved {label}"));
         }
         Wish::Cancel(label) => {
@@ -155,12 +160,16 @@ async fn grant(app: &App, wish: Wish) -> Result<()> {
                 app.cancel(&person, row.id, "").await?;
             }
         }
-        Wish::Settle => {
+        Wish::Settle { reject } => {
             for row in all(app).await?.into_iter().filter(|row| row.state == State::Proposed) {
-                if row.requested_by == person.name() {
-                    // It may have changed meanwhile, or its host may refuse every effect.
-                    if let Err(error) = app.approve(&person, row.id, &row.plan_hash, "").await {
-                        say(format!("cannot approve {}: {error}", row.reason));
+                if row.requested_by != person.name() {
+                    continue;
+                }
+                // It may have changed meanwhile, or its host may ask for signatures.
+                if let Err(error) = app.approve(&person, row.id, &row.plan_hash, "", &[]).await {
+                    say(format!("cannot approve {}: {error}", row.reason));
+                    if reject {
+                        app.reject(&person, row.id, &row.plan_hash, "").await?;
                     }
                 }
             }

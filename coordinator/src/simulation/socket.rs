@@ -2,14 +2,9 @@
 
 use farol_agent::{fault, simulation::LinkEnd};
 use hyper::upgrade::Upgraded;
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::{Utf8Bytes, protocol::frame::coding::CloseCode};
 
 use super::http::Line;
-
-/// What lies below the real one.
-pub(super) type Stream = TlsStream<TcpStream>;
 
 pub(super) struct Socket(Wire);
 
@@ -25,6 +20,7 @@ impl From<Line> for Socket {
 }
 
 /// What came in.
+#[expect(dead_code, reason = "simulated peers break no rule of WebSockets")]
 pub(super) enum Incoming {
     /// A text frame.
     Text(Utf8Bytes),
@@ -66,10 +62,12 @@ impl Socket {
         }
     }
 
+    /// Nobody says goodbye here.
     #[expect(clippy::unused_async, reason = "the signature of the real one")]
-    pub(super) async fn close(self, _code: CloseCode, reason: &str) {
+    pub(super) async fn close(self, _code: CloseCode, reason: &str) -> bool {
         if let Wire::Http(line) = self.0 {
             line.close(reason);
         }
+        false
     }
 }

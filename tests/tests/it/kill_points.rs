@@ -5,7 +5,6 @@
 //! module `fault` of the agent.
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,36 +16,14 @@ use anyhow::{Context as _, Result, ensure};
 use farol_tests::{Agent, Site};
 use serde_json::{Value, json};
 
-use crate::support::{QUIET, append, count};
+use crate::{
+    kill_kinds::{Kind, Scene},
+    support::QUIET,
+};
 
 const FINAL: &[&str] = &["done", "failed", "timed_out", "cancelled", "refused", "interrupted", "expired"];
 /// Sites at work at the same time.
 const SITES: usize = 4;
-
-/// One kind of action: its name, its parameters and what the policy says of
-/// it. Each makes its effect by appending a word to a file.
-struct Kind {
-    name: &'static str,
-    params: fn(shell: &str) -> Value,
-    policy: fn(shell: &str) -> String,
-}
-
-/// A new kind of action takes one entry.
-const KINDS: &[Kind] = &[
-    Kind {
-        name: "command.exec",
-        params: |shell| json!({"command": "/bin/sh", "args": ["-c", shell], "timeout": 30_000}),
-        policy: |_| "commands: [{command: /bin/sh, args: [-c, '*'], class: R2}]\n".to_owned(),
-    },
-    Kind {
-        name: "service.control",
-        params: |_| json!({"service": "portal", "verb": "restart", "timeout": 30_000}),
-        policy: |shell| {
-            let run = json!({"restart": ["/bin/sh", "-c", shell], "status": ["/bin/true"]});
-            format!("services: [{{name: portal, verbs: [restart], class: R1, run: {run}}}]\n")
-        },
-    },
-];
 
 /// How an action gets to a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +38,10 @@ enum Way {
     Idle,
 }
 
-/// Places in the agent. `{kind}` stands for the method of the order.
+/// Places in the agent, beside those of a kind.
 const AGENT: &[(&str, Way)] = &[
     ("agent.journal.begin.before", Way::Run),
     ("agent.journal.begin.after", Way::Run),
-    ("agent.exec.spawned", Way::Run),
-    ("agent.exec.recorded", Way::Run),
     ("agent.send.action.accepted.before", Way::Run),
     ("agent.send.action.accepted.after", Way::Run),
     ("agent.journal.finish.before", Way::Run),
@@ -88,7 +63,7 @@ const AGENT: &[(&str, Way)] = &[
     ("agent.spool.ack", Way::Idle),
 ];
 
-/// Places in the coordinator.
+/// Places in the coordinator. `{kind}` stands for the method of the order.
 const COORDINATOR: &[(&str, Way)] = &[
     ("coordinator.propose.before", Way::Run),
     ("coordinator.propose.after", Way::Run),
@@ -114,7 +89,7 @@ const COORDINATOR: &[(&str, Way)] = &[
 ];
 
 struct Case {
-    kind: &'static Kind,
+    kind: Kind,
     place: String,
     way: Way,
     agent: bool,
@@ -123,13 +98,24 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (places, agent) in [(AGENT, true), (COORDINATOR, false)] {
-        for (place, way) in places {
+    let mut add = |kind, place: String, way, agent| {
+        let word = format!("case-{}", cases.len());
+        cases.push(Case { kind, place, way, agent, word });
+    };
+    for kind in Kind::ALL {
+        for place in kind.places() {
+            add(kind, (*place).to_owned(), Way::Run, true);
+        }
+        for (place, way) in AGENT {
             // Without an order on its way the kind says nothing.
-            let kinds = if *way == Way::Idle { &KINDS[..1] } else { KINDS };
-            for kind in kinds {
-                let word = format!("case-{}", cases.len());
-                cases.push(Case { kind, place: place.replace("{kind}", kind.name), way: *way, agent, word });
+            if *way != Way::Idle || kind == Kind::Exec {
+                add(kind, (*place).to_owned(), *way, true);
+            }
+        }
+        for (place, way) in COORDINATOR {
+            // The coordinator makes a difference between kinds only where it sends.
+            if kind == Kind::Exec || place.contains("{kind}") || (kind == Kind::Service && *way != Way::Idle) {
+                add(kind, place.replace("{kind}", kind.name()), *way, false);
             }
         }
     }
@@ -146,7 +132,7 @@ async fn killed_at_any_journal_or_send_point_every_action_ends_by_itself_with_at
             tokio::spawn(async move {
                 let mut place = Place::new().await?;
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let named = || format!("{} of {} ({:?}, {})", case.place, case.kind.name, case.way, case.word);
+                    let named = || format!("{} of {} ({:?}, {})", case.place, case.kind.name(), case.way, case.word);
                     place.run(case).await.with_context(named)?;
                 }
                 anyhow::Ok(())
@@ -164,31 +150,31 @@ async fn killed_at_any_journal_or_send_point_every_action_ends_by_itself_with_at
 struct Place {
     site: Site,
     agent: Agent,
+    scene: Scene,
 }
 
 impl Place {
     async fn new() -> Result<Self> {
         let site = Site::start(QUIET, &[]).await?;
         let agent = site.enrol("vm112", Some("version: 1\nmax_unsigned_class: R2\n")).await?;
-        agent.configure("interval: 100ms\nreconnect_max: 100ms\n")?;
-        let mut place = Self { site, agent };
+        let scene = Scene::new(site.folder())?;
+        agent.configure(&format!("interval: 100ms\nreconnect_max: 100ms\n{}", scene.settings()))?;
+        let mut place = Self { site, agent, scene };
         place.agent.start()?;
         place.site.wait_host("vm112", "online").await?;
         Ok(place)
     }
 
     async fn run(&mut self, case: &Case) -> Result<()> {
-        let effects = self.site.folder().join("effects");
-        // Longer than what the coordinator gives a beginning to be written with its end.
-        let shell = format!("{}; sleep 0.1", append(&case.word, &effects));
-        let allowed = if case.way == Way::Refuse { String::new() } else { (case.kind.policy)(&shell) };
-        std::fs::write(self.agent.policy(), format!("version: 1\nmax_unsigned_class: R2\n{allowed}"))?;
+        let params = self.prepare(case).await?;
+        let allowed = if case.way == Way::Refuse { String::new() } else { self.scene.policy(case.kind, &case.word) };
+        self.allow(&allowed)?;
         let fault = [("FAROL_FAULT", case.place.as_str())];
         let id = match case.way {
             Way::Bury => {
                 // The agent dies with the order in its hand; then it is cancelled.
                 self.arm(true, &[("FAROL_FAULT", "agent.journal.begin.before")]).await?;
-                let id = self.approved(case, &shell, None).await?;
+                let id = self.approved(case, &params, None).await?;
                 self.agent.died().await?;
                 self.site.api().post(&format!("/api/v1/actions/{id}/cancel"), json!({})).await?;
                 self.agent.start_with(&fault)?;
@@ -196,7 +182,7 @@ impl Place {
             }
             Way::Run | Way::Refuse => {
                 self.arm(case.agent, &fault).await?;
-                self.try_to_approve(case, &shell).await
+                self.try_to_approve(case, &params).await
             }
             Way::Idle => {
                 self.arm(case.agent, &fault).await?;
@@ -210,9 +196,32 @@ impl Place {
             self.site.coordinator_died().await.context("the place was not passed")?;
             self.site.start_coordinator().await?;
         }
-        let id = self.approved(case, &shell, id).await?;
+        let id = self.approved(case, &params, id).await?;
         let action = self.site.wait_action(&id, FINAL).await?;
-        self.judge(case, &action, &effects)
+        self.judge(case, &action)
+    }
+
+    /// What the case needs to be there; answers the action's parameters.
+    async fn prepare(&self, case: &Case) -> Result<Value> {
+        let (scene, word) = (&self.scene, &case.word);
+        scene.prepare(word)?;
+        if case.kind != Kind::Rollback {
+            return Ok(scene.params(case.kind, word, None));
+        }
+        self.allow(&scene.policy(Kind::Apply, word))?;
+        let params = scene.params(Kind::Apply, word, None);
+        let body = json!({"host": "vm112", "kind": "file.apply", "params": params, "reason": "before"});
+        let apply = self.site.api().post("/api/v1/actions", body).await?;
+        let id = apply["action_id"].as_str().context("no action_id")?;
+        self.site.api().approve(id).await?;
+        let applied = self.site.wait_action(id, FINAL).await?;
+        ensure!(applied["state"] == "done", "nothing to take back: {applied}");
+        Ok(scene.params(case.kind, word, Some(id)))
+    }
+
+    fn allow(&self, lines: &str) -> Result<()> {
+        let policy = format!("version: 1\nmax_unsigned_class: R2\n{lines}");
+        std::fs::write(self.agent.policy(), policy).context("write the policy")
     }
 
     /// Starts one side again with a fault in it.
@@ -228,15 +237,15 @@ impl Place {
     }
 
     /// The coordinator may die meanwhile.
-    async fn try_to_approve(&self, case: &Case, shell: &str) -> Option<String> {
-        let id = self.propose(case, shell).await.ok()?;
+    async fn try_to_approve(&self, case: &Case, params: &Value) -> Option<String> {
+        let id = self.propose(case, params).await.ok()?;
         let _may_have_died = self.site.api().approve(&id).await;
         Some(id)
     }
 
-    async fn propose(&self, case: &Case, shell: &str) -> Result<String> {
+    async fn propose(&self, case: &Case, params: &Value) -> Result<String> {
         let body = json!({
-            "host": "vm112", "kind": case.kind.name, "params": (case.kind.params)(shell), "reason": case.word,
+            "host": "vm112", "kind": case.kind.name(), "params": params, "reason": case.word,
         });
         let action = self.site.api().post("/api/v1/actions", body).await?;
         Ok(action["action_id"].as_str().context("no action_id")?.to_owned())
@@ -244,7 +253,7 @@ impl Place {
 
     /// The action of a case, approved: what a person whose request was cut
     /// off does is to look and ask again.
-    async fn approved(&self, case: &Case, shell: &str, id: Option<String>) -> Result<String> {
+    async fn approved(&self, case: &Case, params: &Value, id: Option<String>) -> Result<String> {
         let known = match id {
             Some(id) => Some(id),
             None => {
@@ -255,7 +264,7 @@ impl Place {
         };
         let id = match known {
             Some(id) => id,
-            None => self.propose(case, shell).await?,
+            None => self.propose(case, params).await?,
         };
         let action = self.site.api().get(&format!("/api/v1/actions/{id}")).await?;
         if action["state"] == "proposed" {
@@ -264,9 +273,9 @@ impl Place {
         Ok(id)
     }
 
-    fn judge(&self, case: &Case, action: &Value, effects: &Path) -> Result<()> {
+    fn judge(&self, case: &Case, action: &Value) -> Result<()> {
         let state = action["state"].as_str().unwrap_or_default();
-        let times = count(&case.word, effects);
+        let times = self.scene.times(case.kind, &case.word, action)?;
         ensure!(times <= 1, "the effect happened {times} times: {action}");
         match state {
             "done" => ensure!(times == 1, "done without its effect: {action}"),

@@ -9,6 +9,7 @@ mod faults;
 mod frames;
 mod frozen;
 mod ingest;
+mod kill_kinds;
 mod kill_points;
 mod line;
 mod northbound;

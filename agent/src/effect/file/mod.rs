@@ -28,7 +28,7 @@ use tokio::time::Instant;
 pub(crate) use self::keep::{Kept, Record};
 use self::spot::{Found, MOST, Spot, failed, sha256, too_large};
 use super::{Course, Gate, Over, Stuck, Why, done};
-use crate::text::Detail;
+use crate::{fault, text::Detail};
 
 /// Longest diff in an outcome, in bytes.
 const MOST_PATCH: usize = 192 * 1024;
@@ -126,6 +126,7 @@ impl Apply {
         };
         let keep = kept.keep(self.action_id, &record, found.as_ref().map(|found| &found.content[..]));
         keep.map_err(|error| Why::failed(Detail::FileNotKept, vec![("error", error.sentence())]))?;
+        fault::point("agent.file.kept");
         // Kept for nothing, unless the replace happened.
         change.replace(&new, self.mode.unwrap_or(NEW_MODE), gate).inspect_err(|stuck| {
             if !matches!(stuck, Stuck::Because(Why { detail: Detail::FileUnsynced, .. })) {
@@ -275,11 +276,13 @@ impl Change<'_> {
         let replaced = self.write(&temp, content, new_mode).map_err(Stuck::from).and_then(|()| {
             self.unchanged()?;
             gate.pass()?;
-            match self.found {
+            fault::point("agent.file.replace.before");
+            let renamed = match self.found {
                 Some(_) => renameat(&spot.folder, temp.as_str(), &spot.folder, spot.name.as_str()),
                 None => rename_new(spot, &temp),
-            }
-            .map_err(|error| match error {
+            };
+            fault::point("agent.file.replace.after");
+            renamed.map_err(|error| match error {
                 Errno::EXIST => changed(&spot.path).into(),
                 error => not_written(&spot.path, &error.into()).into(),
             })
