@@ -24,6 +24,8 @@ const WAITING: usize = 16_384;
 /// Connections without a client certificate at once: they may enrol, renew or
 /// send signed requests, each of them short.
 const ANONYMOUS: usize = 1_024;
+/// Of these for one address.
+const ANONYMOUS_OF_ONE: usize = ANONYMOUS / 8;
 
 /// Hands out permits.
 #[derive(Debug)]
@@ -31,7 +33,15 @@ pub(super) struct Admission {
     handshakes: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     anonymous: Arc<Semaphore>,
-    addresses: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
+    handshakes_of: OfAddress,
+    anonymous_of: OfAddress,
+}
+
+/// What each address may hold.
+#[derive(Debug)]
+struct OfAddress {
+    most: usize,
+    held: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
 /// The right to wait for a handshake.
@@ -48,7 +58,7 @@ pub(super) struct Ticket {
 
 /// The right of a connection without certificate to be answered.
 #[derive(Debug, Clone)]
-pub(super) struct Anonymous(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+pub(super) struct Anonymous(Arc<Mutex<Option<[OwnedSemaphorePermit; 2]>>>);
 
 impl Anonymous {
     /// Leaves the place to others: the peer has proved who it is, and may wait
@@ -64,7 +74,8 @@ impl Admission {
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
             waiting: Arc::new(Semaphore::new(WAITING)),
             anonymous: Arc::new(Semaphore::new(ANONYMOUS)),
-            addresses: Mutex::default(),
+            handshakes_of: OfAddress::new(OF_ONE_ADDRESS),
+            anonymous_of: OfAddress::new(ANONYMOUS_OF_ONE),
         }
     }
 
@@ -78,20 +89,27 @@ impl Admission {
     pub(super) async fn ticket(&self, place: Place) -> Option<Ticket> {
         // The address' own limit first, so that who waits for it holds nothing
         // that others want.
-        let of_address = self.of_address(place.address).acquire_owned().await.ok()?;
+        let of_address = self.handshakes_of.get(place.address).acquire_owned().await.ok()?;
         let handshake = Arc::clone(&self.handshakes).acquire_owned().await.ok()?;
         Some(Ticket { _address: of_address, _handshake: handshake })
     }
 
     /// The right of a connection without certificate to be answered; none when
-    /// there are too many.
-    pub(super) fn anonymous(&self) -> Option<Anonymous> {
-        let permit = Arc::clone(&self.anonymous).try_acquire_owned().ok()?;
-        Some(Anonymous(Arc::new(Mutex::new(Some(permit)))))
+    /// there are too many, of all or of its address.
+    pub(super) fn anonymous(&self, address: IpAddr) -> Option<Anonymous> {
+        let of_address = self.anonymous_of.get(address).try_acquire_owned().ok()?;
+        let of_all = Arc::clone(&self.anonymous).try_acquire_owned().ok()?;
+        Some(Anonymous(Arc::new(Mutex::new(Some([of_address, of_all])))))
+    }
+}
+
+impl OfAddress {
+    fn new(most: usize) -> Self {
+        Self { most, held: Mutex::default() }
     }
 
-    fn of_address(&self, address: IpAddr) -> Arc<Semaphore> {
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+    fn get(&self, address: IpAddr) -> Arc<Semaphore> {
+        let mut addresses = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = addresses.get(&address).and_then(Weak::upgrade) {
             return known;
         }
@@ -99,7 +117,7 @@ impl Admission {
         if addresses.len() >= 1_024 && addresses.len().is_power_of_two() {
             addresses.retain(|_, semaphore| semaphore.strong_count() > 0);
         }
-        let semaphore = Arc::new(Semaphore::new(OF_ONE_ADDRESS));
+        let semaphore = Arc::new(Semaphore::new(self.most));
         addresses.insert(address, Arc::downgrade(&semaphore));
         semaphore
     }
@@ -133,6 +151,22 @@ mod tests {
     }
 
     #[test]
+    fn one_address_gets_an_eighth_of_the_places_without_certificate() {
+        let admission = Admission::new();
+        let of = |last: u8| std::iter::from_fn(move || Some(last));
+        let held: Vec<Anonymous> = of(1).map_while(|last| admission.anonymous(address(last))).collect();
+        assert_eq!(held.len(), ANONYMOUS_OF_ONE);
+        let other = admission.anonymous(address(2)).expect("room for others");
+        held[0].known();
+        let again = admission.anonymous(address(1)).expect("who is known holds no place");
+        assert!(admission.anonymous(address(1)).is_none());
+        drop((held, other, again));
+        let all: Vec<Anonymous> =
+            (0..=u8::MAX).flat_map(|last| of(last).map_while(|last| admission.anonymous(address(last)))).collect();
+        assert_eq!(all.len(), ANONYMOUS);
+    }
+
+    #[test]
     fn a_socket_beyond_the_queue_is_not_kept() {
         let admission = Admission::new();
         let places: Vec<Place> = std::iter::from_fn(|| admission.place(address(1))).collect();
@@ -148,6 +182,6 @@ mod tests {
             let place = admission.place(IpAddr::from(n.to_be_bytes())).expect("a place");
             assert!(admission.ticket(place).now_or_never().flatten().is_some());
         }
-        assert!(admission.addresses.lock().expect("not poisoned").len() <= 1_024 * 2);
+        assert!(admission.handshakes_of.held.lock().expect("not poisoned").len() <= 1_024 * 2);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     error::Result,
     store::{
         hosts::{HostKey, HostRow},
-        trust::{Attention, Shown, TrustRow},
+        trust::{Attention, Revision, Shown, TrustRow},
     },
     text,
 };
@@ -87,26 +87,29 @@ pub(super) async fn recognise(
     hello: &Hello,
     now: Timestamp,
 ) -> Result<Recognised> {
-    let before = app.store.trust_of(host.key).await?;
-    let (known, refusal) = before.known.after_hello(hello.machine.as_ref(), &hello.name, now);
-    let rebooted = !before.known.boots.is_empty() && before.known.boots.last() != known.boots.last();
-    let mut row = TrustRow { known, ..before.clone() };
-    let mut shown = None;
-    if refusal.is_none()
-        && let Some(peer) = peer
-    {
-        row.issuer = Some(peer.issuer.clone());
-        row.roots = hello.roots.as_deref().map(proper_roots);
-        let held = Shown { serial: peer.serial.clone(), not_after: peer.not_after.into() };
-        shown = (host.cert_not_after != Some(held.not_after)).then_some(held);
-        // It is here, so it has what it asked for.
-        (row.asked_at, row.consent_until) = (None, None);
-    }
-    if row != before || shown.is_some() {
-        let told = |row: &TrustRow| (row.known.conflict.clone(), row.asked_at, row.known.name_before.clone());
-        let attention = if told(&row) == told(&before) { Attention::None } else { Attention::Report };
-        app.store.save_trust(host.key, &row, shown.as_ref(), attention).await?;
-    }
+    let decide = |before: TrustRow| {
+        let (known, refusal) = before.known.after_hello(hello.machine.as_ref(), &hello.name, now);
+        let rebooted = !before.known.boots.is_empty() && before.known.boots.last() != known.boots.last();
+        let mut row = TrustRow { known, ..before.clone() };
+        let mut shown = None;
+        if refusal.is_none()
+            && let Some(peer) = peer
+        {
+            row.issuer = Some(peer.issuer.clone());
+            row.roots = hello.roots.as_deref().map(proper_roots);
+            let held = Shown { serial: peer.serial.clone(), not_after: peer.not_after.into() };
+            shown = (host.cert_not_after != Some(held.not_after)).then_some(held);
+            // It is here, so it has what it asked for.
+            (row.asked_at, row.consent_until) = (None, None);
+        }
+        let revision = (row != before || shown.is_some()).then(|| {
+            let told = |row: &TrustRow| (row.known.conflict.clone(), row.asked_at, row.known.name_before.clone());
+            let attention = if told(&row) == told(&before) { Attention::None } else { Attention::Report };
+            Revision { row, shown, attention }
+        });
+        ((refusal, rebooted), revision)
+    };
+    let (refusal, rebooted) = app.store.revise_trust(host.key, decide).await?;
     Ok(match refusal {
         None => Recognised::Welcome { rebooted },
         Some(refusal) => Recognised::Conflict(ErrorFrame {
@@ -213,21 +216,27 @@ pub(super) async fn installed(connection: &mut Connection, installed: Certificat
     };
     let host = connection.host.key;
     let saved = async {
-        let mut row = connection.app.store.trust_of(host).await?;
-        let before = row.refused.take();
+        let store = &connection.app.store;
         if let Some(why) = installed.refused {
             let why = text::plain(&why, LONGEST_REASON);
             tracing::error!("the host did not take its new certificate: {why}");
-            row.refused = Some(why);
-            let attention = if row.refused == before { Attention::None } else { Attention::Report };
-            return connection.app.store.save_trust(host, &row, None, attention).await;
+            let decide = |before: TrustRow| {
+                let same = before.refused.as_ref() == Some(&why);
+                let attention = if same { Attention::None } else { Attention::Report };
+                let row = TrustRow { refused: Some(why.clone()), ..before };
+                ((), Some(Revision { row, shown: None, attention }))
+            };
+            return store.revise_trust(host, decide).await;
         }
         let roots = proper_roots(&installed.roots);
-        row.issuer = Some(offered.issuer.clone());
-        row.roots = Some(roots.clone());
         let shown = Shown { serial: offered.serial, not_after: offered.not_after.into() };
-        let attention = if before.is_some() { Attention::Report } else { Attention::None };
-        connection.app.store.save_trust(host, &row, Some(&shown), attention).await?;
+        let decide = |before: TrustRow| {
+            let attention = if before.refused.is_some() { Attention::Report } else { Attention::None };
+            let (issuer, roots) = (Some(offered.issuer.clone()), Some(roots.clone()));
+            let row = TrustRow { issuer, roots, refused: None, ..before };
+            ((), Some(Revision { row, shown: Some(shown.clone()), attention }))
+        };
+        store.revise_trust(host, decide).await?;
         tracing::info!(certificate_ends = %shown.not_after, "the host has a new certificate");
         if let Some(certificate) = &mut connection.certificate {
             (certificate.not_before, certificate.not_after) = (offered.not_before, offered.not_after);
@@ -250,9 +259,11 @@ pub(super) async fn replaced(app: &App, host: HostKey) {
     }
     tracing::warn!("connections of this host keep replacing each other; its orders wait for a person");
     let saved = async {
-        let row = app.store.trust_of(host).await?;
-        let known = row.known.after_replacements(now);
-        app.store.save_trust(host, &TrustRow { known, ..row }, None, Attention::Report).await
+        let decide = |row: TrustRow| {
+            let row = TrustRow { known: row.known.after_replacements(now), ..row };
+            ((), Some(Revision { row, shown: None, attention: Attention::Report }))
+        };
+        app.store.revise_trust(host, decide).await
     };
     if let Err(error) = saved.await {
         tracing::error!("that two machines share an identity was not saved: {error}");

@@ -91,7 +91,14 @@ async fn accept(
     admission: &Admission,
     ticket: Ticket,
 ) {
-    let peer = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
+    let address = match stream.peer_addr() {
+        Ok(address) => address,
+        Err(error) => {
+            tracing::debug!("a connection went before its handshake: {error}");
+            return;
+        }
+    };
+    let peer = address.to_string();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(peer, "cannot set TCP_NODELAY: {error}");
     }
@@ -121,9 +128,12 @@ async fn accept(
     let anonymous = if identity.is_some() {
         None
     } else {
-        let permit = admission.anonymous();
+        let permit = admission.anonymous(address.ip());
         if permit.is_none() {
-            tracing::info!(peer, "a connection without certificate was closed: there are too many");
+            tracing::info!(
+                peer,
+                "a connection without certificate was closed: there are too many, of all or of its address"
+            );
             return;
         }
         permit

@@ -21,18 +21,19 @@ use crate::{
     events::Noun,
     store::{
         hosts::HostKey,
-        trust::{Attention, Shown, TrustRow},
+        trust::{Attention, Revision, Shown, TrustRow},
     },
 };
 
-/// Requests a second, of all hosts: each costs a verification and a signature.
+/// Certificates a second, of all hosts: each costs a signature and a write.
 const PER_SECOND: u32 = 200;
 /// Least time between two requests of a host.
 const PER_HOST_MS: i64 = 2_000;
 /// A host that keeps asking is noted again after this.
 const ASKED_AGAIN_MS: i64 = 3600 * 1000;
 
-/// Bounds the requests, before their cost.
+/// Bounds the requests of hosts whose key is live. Whoever has no such key is
+/// bounded by the places without certificate, and takes no host's turn.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     second: i64,
@@ -41,31 +42,26 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Whether one more request is looked at.
-    fn look(&mut self, now: Timestamp) -> bool {
+    /// Whether a host may ask now. Only known hosts get here.
+    fn turn(&mut self, host: HostKey, now: Timestamp) -> bool {
+        if self.last.get(&host).is_some_and(|last| now.since(*last) < PER_HOST_MS && now >= *last) {
+            return false;
+        }
         let second = now.as_ms() / 1000;
         if self.second != second {
             (self.second, self.count) = (second, 0);
         }
-        self.count += 1;
-        self.count <= PER_SECOND
-    }
-
-    /// Whether a host may ask again. Only known hosts get here.
-    fn turn(&mut self, host: HostKey, now: Timestamp) -> bool {
-        let due = self.last.get(&host).is_none_or(|last| now.since(*last) >= PER_HOST_MS || now < *last);
-        if due {
-            self.last.insert(host, now);
+        if self.count == PER_SECOND {
+            return false;
         }
-        due
+        self.count += 1;
+        self.last.insert(host, now);
+        true
     }
 }
 
 pub(super) async fn answer(south: &Southbound, request: Request<Incoming>) -> Answer {
     let now = Timestamp::now();
-    if !south.app.fleet.renewals(|gate| gate.look(now)) {
-        return too_many();
-    }
     let request: RenewRequest = match read(request, "a renewal").await {
         Ok(request) => request,
         Err(answer) => return *answer,
@@ -133,8 +129,12 @@ async fn renew(
                 "a host that was away for too long asks for a certificate; `farol host consent {}` lets it in",
                 row.name
             );
-            let asked = TrustRow { asked_at: Some(now), ..trust };
-            store.save_trust(host, &asked, None, Attention::Report).await?;
+            store
+                .revise_trust(host, |row| {
+                    let row = TrustRow { asked_at: Some(now), ..row };
+                    ((), Some(Revision { row, shown: None, attention: Attention::Report }))
+                })
+                .await?;
             south.app.events.publish(Noun::Host, &row.name, "consent_required");
         }
         return Ok(None);
@@ -167,11 +167,13 @@ mod tests {
     fn requests_are_bounded_by_second_and_by_host() {
         let mut gate = Gate::default();
         let now = Timestamp::from_ms(1_800_000_000_000);
-        assert!((0..PER_SECOND).all(|_| gate.look(now)));
-        assert!(!gate.look(now));
-        assert!(gate.look(now.plus_ms(1000)));
-
         let (one, other) = (HostKey(1), HostKey(2));
+        assert!((0..i64::from(PER_SECOND)).all(|n| gate.turn(HostKey(100 + n), now)));
+        assert!(!gate.turn(one, now), "more in a second than there may be");
+        let now = now.plus_ms(1000);
+        assert!(gate.turn(one, now) && !gate.turn(HostKey(100), now));
+
+        let mut gate = Gate::default();
         assert!(gate.turn(one, now) && gate.turn(other, now));
         assert!(!gate.turn(one, now.plus_ms(PER_HOST_MS - 1)));
         assert!(gate.turn(one, now.plus_ms(PER_HOST_MS)));

@@ -48,6 +48,17 @@ pub(crate) struct Shown {
     pub(crate) not_after: Timestamp,
 }
 
+/// What is to be saved of a host.
+#[derive(Debug)]
+pub(crate) struct Revision {
+    /// All that is known of it now.
+    pub(crate) row: TrustRow,
+    /// The certificate that it holds, where it shows another.
+    pub(crate) shown: Option<Shown>,
+    /// What the running coordinator has to do.
+    pub(crate) attention: Attention,
+}
+
 #[derive(FromRow)]
 struct Raw {
     host_key: i64,
@@ -101,24 +112,32 @@ impl Store {
         rows.into_iter().map(TryFrom::try_from).collect()
     }
 
-    /// Saves what a host shows and says, and, where it is given, the
-    /// certificate that it holds.
+    /// Saves what follows from what is known of a host. `decide` is asked
+    /// about what is stored at first, so that nothing is locked where nothing
+    /// changes, and again inside the change: a person may have decided in
+    /// between, and that must not be overwritten.
     ///
     /// # Errors
     /// The store failed.
-    pub(crate) async fn save_trust(
+    pub(crate) async fn revise_trust<T>(
         &self,
         host: HostKey,
-        row: &TrustRow,
-        shown: Option<&Shown>,
-        attention: Attention,
-    ) -> Result<()> {
-        let mut write = self.state().write().await?;
-        upsert(&mut write, host, row, attention).await?;
-        if let Some(shown) = shown {
-            hold_certificate(&mut write, host, shown).await?;
+        decide: impl Fn(TrustRow) -> (T, Option<Revision>),
+    ) -> Result<T> {
+        let (said, revision) = decide(self.trust_of(host).await?);
+        if revision.is_none() {
+            return Ok(said);
         }
-        write.commit().await
+        let mut write = self.state().write().await?;
+        let (said, revision) = decide(select(&mut write, host).await?);
+        if let Some(Revision { row, shown, attention }) = revision {
+            upsert(&mut write, host, &row, attention).await?;
+            if let Some(shown) = &shown {
+                hold_certificate(&mut write, host, shown).await?;
+            }
+        }
+        write.commit().await?;
+        Ok(said)
     }
 
     /// A host was given a certificate for its key after its own had been
@@ -346,4 +365,49 @@ async fn hold_certificate(connection: &mut AnyConnection, host: HostKey, shown: 
         .await
         .context("save a host's certificate")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::{runtime::Handle, task::block_in_place};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_person_decides_while_a_hello_is_judged_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&folder.path().join("data")).await.expect("a store");
+        let (by, now) = (Operator::local_administrator(), Timestamp::now());
+        store.add_http_key(&by, "pf", now).await.expect("a host");
+        let host = store.host("pf").await.expect("the host").key;
+        let revision = |row| ((), Some(Revision { row, shown: None, attention: Attention::None }));
+        let known = Known { machine: Some("a".repeat(32)), ..Known::default() };
+        store
+            .revise_trust(host, |row| revision(TrustRow { known: known.clone().after_replacements(now), ..row }))
+            .await
+            .expect("two machines take turns");
+        assert!(store.trust_of(host).await.expect("readable").known.holds_orders());
+
+        let asked = Cell::new(0);
+        let decide = |row: TrustRow| {
+            asked.set(asked.get() + 1);
+            if asked.get() == 1 {
+                // The person is faster than the write.
+                let choice = Choice::Machine("aaaaaaaa");
+                block_in_place(|| Handle::current().block_on(store.accept_machine(&by, "pf", choice, now)))
+                    .expect("accepted");
+            }
+            revision(TrustRow { refused: Some("full".to_owned()), ..row })
+        };
+        store.revise_trust(host, decide).await.expect("saved");
+        let row = store.trust_of(host).await.expect("readable");
+        assert!(!row.known.holds_orders(), "the decision was overwritten");
+        assert_eq!((asked.get(), row.refused.as_deref()), (2, Some("full")));
+        assert_eq!(store.take_attention().await.expect("readable")[0].2, Attention::Cut);
+
+        store.revise_trust(host, |_| ((), None)).await.expect("nothing to save");
+        assert_eq!(store.trust_of(host).await.expect("readable"), row);
+    }
 }

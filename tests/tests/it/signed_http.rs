@@ -21,11 +21,20 @@ fn push(seq: u64) -> Value {
         "payload": {"metrics": {"load": [0.5, 0.25, 0.1]}}})
 }
 
-/// Polls as an agent does until a frame with `method` comes.
-async fn expect(client: &Client, method: &str) -> Value {
+/// Says hello and gives the session's id.
+async fn begin(client: &Client) -> String {
+    let answer = client.post("/southbound/v1/hello", &hello()).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.body["session_id"].as_str().unwrap().to_owned()
+}
+
+/// Polls as an agent does until a frame with `method` comes. A peer of the
+/// older contract knows no session, so it cannot say which frames it has.
+async fn expect(client: &Client, session: Option<&str>, method: &str) -> Value {
     let mut after = 0;
     loop {
-        let reply = client.call("GET", &format!("/southbound/v1/orders?wait=25&after={after}"), "").await.unwrap();
+        let came = session.map(|session| format!("&after={after}&session={session}")).unwrap_or_default();
+        let reply = client.call("GET", &format!("/southbound/v1/orders?wait=25{came}"), "").await.unwrap();
         if reply.status == 204 {
             continue;
         }
@@ -47,10 +56,10 @@ async fn a_session_pushes_runs_an_order_and_is_seen_as_any_other() {
     let client = Client::new(&site, "vm112").await.unwrap();
     let answer = client.post("/southbound/v1/hello", &hello()).await.unwrap();
     assert_eq!((answer.status, &answer.body["ok"], &answer.body["committed_seq"]), (200, &json!(true), &json!(0)));
-    let session = answer.body["session_id"].as_str().unwrap();
+    let session = answer.body["session_id"].as_str().unwrap().to_owned();
     let seen = site.wait_host("vm112", "online").await.unwrap();
     assert_eq!(seen["protocol"], 1);
-    expect(&client, "checks.assign").await;
+    expect(&client, Some(&session), "checks.assign").await;
 
     for seq in [1, 2, 2] {
         let ack = client.post(&format!("/southbound/v1/telemetry?session={session}"), &push(seq)).await.unwrap();
@@ -60,8 +69,8 @@ async fn a_session_pushes_runs_an_order_and_is_seen_as_any_other() {
     assert_eq!((&after["received"], &after["metrics"]["load"][0]), (&json!(2), &json!(0.5)));
 
     let polling = tokio::spawn({
-        let client = client.clone();
-        async move { expect(&client, "command.exec").await }
+        let (client, session) = (client.clone(), session.clone());
+        async move { expect(&client, Some(&session), "command.exec").await }
     });
     let action = site.api().propose_command("vm112", "/usr/bin/uptime", &[]).await.unwrap();
     site.api().approve(&action).await.unwrap();
@@ -202,10 +211,11 @@ async fn keys_are_exchanged_without_a_pause_and_a_revoked_one_is_refused_at_once
 async fn a_host_that_neither_posts_nor_polls_is_silent_and_a_poll_keeps_it_online() {
     let site = Site::start(QUIET, &[("FAROL_HEARTBEAT", "1s")]).await.unwrap();
     let client = Client::new(&site, "vm112").await.unwrap();
-    assert_eq!(client.post("/southbound/v1/hello", &hello()).await.unwrap().status, 200);
-    expect(&client, "checks.assign").await;
+    let session = begin(&client).await;
+    expect(&client, Some(&session), "checks.assign").await;
     let before = Instant::now();
-    let nothing = client.call("GET", "/southbound/v1/orders?wait=5&after=1", "").await.unwrap();
+    let target = format!("/southbound/v1/orders?wait=5&after=1&session={session}");
+    let nothing = client.call("GET", &target, "").await.unwrap();
     assert_eq!(nothing.status, 204);
     assert!(before.elapsed() >= Duration::from_secs(5));
     assert_eq!(host(&site).await["state"], "online", "a poll longer than the patience did not count");
@@ -217,14 +227,19 @@ async fn a_host_that_neither_posts_nor_polls_is_silent_and_a_poll_keeps_it_onlin
 async fn an_order_whose_answer_was_lost_comes_again_until_its_number_is_named() {
     let site = Site::start(QUIET, &[]).await.unwrap();
     let client = Client::new(&site, "vm112").await.unwrap();
-    client.post("/southbound/v1/hello", &hello()).await.unwrap();
-    let poll = async |after: u64| {
-        client.call("GET", &format!("/southbound/v1/orders?wait=0&after={after}"), "").await.unwrap()
-    };
-    let first = poll(0).await;
+    let session = begin(&client).await;
+    let poll =
+        async |query: &str| client.call("GET", &format!("/southbound/v1/orders?wait=0&{query}"), "").await.unwrap();
+    let first = poll("after=0").await;
     assert_eq!(first.header("farol-frame"), Some("1"));
-    assert_eq!(poll(0).await.body, first.body);
-    assert_eq!(poll(1).await.status, 204);
+    // A number alone may be of a session before, whose frames were others.
+    let alone = poll("after=1").await;
+    assert_eq!((alone.status, &alone.body["code"]), (400, &json!("invalid_query")));
+    assert_eq!(poll(&format!("after=0&session={session}")).await.body, first.body);
+    assert_eq!(poll(&format!("after=1&session={session}")).await.status, 204);
+    let next = begin(&client).await;
+    assert_eq!(poll(&format!("after=1&session={session}")).await.body["code"], "no_session");
+    assert_eq!(poll(&format!("after=0&session={next}")).await.header("farol-frame"), Some("1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,7 +257,7 @@ async fn a_peer_of_the_older_contract_speaks_it_over_signed_http_too() {
     }
     let action = site.api().propose_command("vm112", "/usr/bin/uptime", &["-p"]).await.unwrap();
     site.api().approve(&action).await.unwrap();
-    let order = expect(&client, "command.exec").await;
+    let order = expect(&client, None, "command.exec").await;
     assert_eq!(order.as_object().unwrap().len(), 6, "more than the contract's fields: {order}");
     let outcome = json!({"ok": true, "exit_code": 0, "stdout": "up 1 day\n", "stderr": ""});
     assert_eq!(client.post("/southbound/v1/action", &outcome).await.unwrap().status, 204);

@@ -244,6 +244,13 @@ impl Query {
                 _ => return Err(bad("the parameters are `session`, and for orders `wait` and `after`")),
             }
         }
+        // The numbers begin anew with each session: frames of this one must
+        // not be forgotten because of another's.
+        if read.session.is_none() && read.after.is_some_and(|after| after > 0) {
+            return Err(bad(
+                "`after` names frames of a session: add `session`, the `session_id` of its hello's answer",
+            ));
+        }
         Ok(read)
     }
 }
@@ -448,7 +455,8 @@ mod tests {
         assert_eq!(read, Query { session: Some(id), wait: Duration::from_secs(5), after: Some(3) });
         assert_eq!(Query::read(Some("wait=600")).expect("valid").wait, POLL_LIMIT);
         assert_eq!(Query::read(None).expect("valid").wait, POLL_LIMIT);
-        for bad in ["wait=-1", "wait", "session=x", "after=x", "late=1"] {
+        assert_eq!(Query::read(Some("after=0")).expect("nothing is forgotten").after, Some(0));
+        for bad in ["wait=-1", "wait", "session=x", "after=x", "after=1", "late=1"] {
             assert_eq!(Query::read(Some(bad)).expect_err(bad).status(), StatusCode::BAD_REQUEST);
         }
     }
