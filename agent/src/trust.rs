@@ -84,7 +84,7 @@ pub(crate) fn machine() -> Option<Machine> {
 #[cfg(farol_simulation)]
 pub(crate) fn machine() -> Option<Machine> {
     let node = crate::simulation::current()?;
-    Some(Machine { id: Some(node.name.clone()), boot: Some(node.boot()) })
+    Some(Machine { id: Some(format!("{:->36}", node.name)), boot: Some(node.boot()) })
 }
 
 /// FreeBSD keeps `kern.hostuuid` in the last of them.

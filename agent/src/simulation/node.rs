@@ -107,9 +107,9 @@ impl Node {
         self.fate().refuses = percent;
     }
 
-    /// Names the present run of its machine.
+    /// Names the present run of its machine, at the length of a real boot id.
     pub(crate) fn boot(&self) -> String {
-        format!("{}-{}", self.name, self.host.boots.load(Ordering::Relaxed))
+        format!("{:->24}-boot-{:06}", self.name, self.host.boots.load(Ordering::Relaxed))
     }
 
     /// Whether it is no more.
