@@ -308,7 +308,7 @@ pub struct ContainerProbe {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct JournalProbe {
-    /// Only this unit's lines.
+    /// Whose lines; an agent reads only units that the policy lists under `services` or `logs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// Text that a line must contain, compared without regard to case.

@@ -197,7 +197,7 @@ mod tests {
             (&Access::All, Some("nginx"), "o coordenador", "the coordinator"),
         ] {
             for (language, part) in [(Language::PtBr, pt), (Language::En, en)] {
-                let seen = ask(language, access, unit).err().expect("refused");
+                let Err(seen) = ask(language, access, unit) else { panic!("{unit:?} was not refused") };
                 assert_eq!((seen.status, seen.cause), (Status::Unknown, Some(UnknownCause::NotConfigured)));
                 assert!(seen.text.contains(part), "{unit:?}: {}", seen.text);
             }
