@@ -189,7 +189,14 @@ mod tests {
         assert!(shown.contains(&"x".repeat(300)), "{shown}");
         assert!(shown.contains(r#""a  b\u{202e}""#), "{shown}");
         assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
-        for words in ["vm112 (the coordinator calls it vm112)", "run `rm -r /tmp/a", "R2", "ana", "full disk", "1970-01-01 01:00:00Z"] {
+        for words in [
+            "vm112 (the coordinator calls it vm112)",
+            "run `rm -r /tmp/a",
+            "R2",
+            "ana",
+            "full disk",
+            "1970-01-01 01:00:00Z",
+        ] {
             assert!(shown.contains(words), "{words}");
         }
     }
