@@ -20,6 +20,7 @@ pub mod fault;
 pub mod journal;
 pub mod log;
 pub mod orders;
+pub mod patch;
 pub mod policy;
 pub mod probe;
 pub mod schedule;

@@ -1,15 +1,19 @@
 //! What the API, the jobs and the agents' connections share.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, RwLock},
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use farol_protocol::{
     Language, Report, Timestamp,
     registry::{Registry, RunsOn},
 };
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -89,13 +93,43 @@ pub struct Shared {
 #[derive(Debug, Default)]
 pub struct Wake {
     /// An action waits for its host.
-    pub dispatch: Notify,
+    pub dispatch: Dispatch,
     /// A scenario is to run now.
     pub checks: Notify,
     /// A mail waits.
     pub mail: Notify,
     /// A finding wants advice.
     pub advice: Notify,
+}
+
+/// The hosts for which something may be done at once.
+#[derive(Debug, Default)]
+pub struct Dispatch {
+    hosts: Mutex<BTreeSet<HostKey>>,
+    /// When all of them were last looked at.
+    all: Mutex<Option<Instant>>,
+    pub(crate) wake: Notify,
+}
+
+impl Dispatch {
+    /// Looks at a host soon.
+    pub fn look_at(&self, host: HostKey) {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).insert(host);
+        self.wake.notify_one();
+    }
+
+    /// Which hosts to look at now; none for all of them, which comes round
+    /// every `period`.
+    pub(crate) fn due(&self, period: Duration) -> Option<Vec<HostKey>> {
+        let hosts = std::mem::take(&mut *self.hosts.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if hosts.is_empty() || all.is_none_or(|at| now - at >= period) {
+            *all = Some(now);
+            return None;
+        }
+        Some(hosts.into_iter().collect())
+    }
 }
 
 /// A person has seen a finding.

@@ -204,7 +204,7 @@ impl Shared {
         let decided = self.store.approve(by, id, plan_hash, said, note, Timestamp::now()).await?;
         if let Decided::Queued(row) = &decided {
             self.events.publish(Noun::Action, row.id.to_string(), row.state.as_str());
-            self.wake.dispatch.notify_one();
+            self.wake.dispatch.look_at(row.host);
         }
         Ok(decided)
     }

@@ -8,8 +8,10 @@
 pub mod frames;
 pub mod legacy;
 pub mod mutate;
+#[cfg(feature = "agent")]
+pub mod patch;
 pub mod plan;
-#[cfg(feature = "policy")]
+#[cfg(feature = "agent")]
 pub mod policy;
 pub mod registry;
 pub mod seeds;
@@ -30,8 +32,10 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "frames", check: frames::check, cases: 20_000 },
     Target { name: "legacy", check: legacy::check, cases: 20_000 },
+    #[cfg(feature = "agent")]
+    Target { name: "patch", check: patch::check, cases: 20_000 },
     Target { name: "plan", check: plan::check, cases: 20_000 },
-    #[cfg(feature = "policy")]
+    #[cfg(feature = "agent")]
     Target { name: "policy", check: policy::check, cases: 5_000 },
     Target { name: "registry", check: registry::check, cases: 2_500 },
     Target { name: "signed", check: signed::check, cases: 20_000 },

@@ -51,6 +51,14 @@ paths:
   write: [/etc/portal]
 ";
 
+/// An old content and a diff of it each.
+const PATCHES: [&str; 4] = [
+    "port = 80\nname = portal\n\0--- a\n+++ b\n@@ -1,2 +1,2 @@\n-port = 80\n+port = 8080\n name = portal\n",
+    "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\0--- a\n+++ b\n@@ -1,4 +1,3 @@\n-a\n b\n c\n d\n@@ -8,3 +7,4 @@\n h\n i\n j\n+k\n",
+    "last\0--- a\n+++ b\n@@ -1 +1 @@\n-last\n\\ No newline at end of file\n+last\n",
+    "\0--- /dev/null\n+++ b\n@@ -0,0 +1,2 @@\n+one\n+two\n",
+];
+
 /// The seeds of a target.
 ///
 /// # Panics
@@ -60,6 +68,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
         "frames" => fixtures(&["from-agent.", "to-agent.", "enrol."]),
         "legacy" => fixtures(&["legacy."]),
+        "patch" => PATCHES.iter().map(|input| input.as_bytes().to_vec()).collect(),
         "plan" => fixtures(&["plan."]),
         "policy" => vec![POLICY.into(), "version: 1\n".into()],
         "registry" => vec![REGISTRY.into(), "version: 1\nhosts: [{name: vm112}]\n".into()],

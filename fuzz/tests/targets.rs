@@ -31,12 +31,18 @@ fn any_frame_of_an_older_peer_is_read_as_it_was_written_or_refused_in_few_words(
     holds("legacy");
 }
 
+#[cfg(feature = "agent")]
+#[test]
+fn a_diff_that_is_applied_makes_what_it_says_and_nothing_else() {
+    holds("patch");
+}
+
 #[test]
 fn any_plan_that_is_read_is_bounded_and_its_hash_is_of_its_bytes() {
     holds("plan");
 }
 
-#[cfg(feature = "policy")]
+#[cfg(feature = "agent")]
 #[test]
 fn no_policy_that_is_read_allows_an_empty_command() {
     holds("policy");

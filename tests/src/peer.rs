@@ -204,6 +204,33 @@ impl Peer {
         }
     }
 
+    /// Stays connected until `end`: answers heartbeats, passes other frames over.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub async fn stay(&mut self, end: impl Future<Output = ()>) -> Result<()> {
+        tokio::pin!(end);
+        loop {
+            let next = tokio::select! {
+                () = &mut end => return Ok(()),
+                next = self.socket.next() => next,
+            };
+            match next {
+                Some(Ok(Message::Close(frame))) => bail!("the coordinator closed: {frame:?}"),
+                Some(Ok(Message::Text(text))) => {
+                    let frame: Value = serde_json::from_str(&text)?;
+                    if frame["method"] == "heartbeat" {
+                        // Its own time back: no clock is in question here.
+                        self.send(&frame).await?;
+                    }
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.into()),
+                None => bail!("the connection is over"),
+            }
+        }
+    }
+
     /// Waits for the coordinator's close frame.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ pub(crate) fn run(target: Option<&str>, seconds: u64) -> Result<()> {
     let folder = root().join("fuzz");
     for name in names {
         sow(&folder.join("corpus").join(name), name)?;
-        let needs_agent: &[&str] = if name == "policy" { &[] } else { &["--no-default-features"] };
+        let needs_agent: &[&str] = if ["patch", "policy"].contains(&name) { &[] } else { &["--no-default-features"] };
         let status = Command::new(&cargo)
             .args(["fuzz", "run", "--features", "fuzzer"])
             .args(needs_agent)

@@ -30,7 +30,7 @@ enum Task {
     Test,
     /// Run the fuzz targets under libFuzzer; `cargo xtask test` runs them over seeds
     Fuzz {
-        /// Only this one: frames, legacy, plan, policy, registry or signed
+        /// Only this one: frames, legacy, patch, plan, policy, registry or signed
         target: Option<String>,
         /// For so long each
         #[arg(long, value_name = "N", default_value_t = 60)]

@@ -23,10 +23,9 @@ use super::{
     socket::Incoming,
 };
 use crate::{
-    action::{Event, State},
+    action::Event,
     error::{Error, Result},
     store::{
-        actions::ActionRow,
         bulk::Bulk,
         steps::{Request, Step},
     },
@@ -195,7 +194,7 @@ async fn executed(connection: &Connection, answer: ExecAnswer) -> Result<()> {
     };
     let stepped = app.store.step(Request::of(id, step, Timestamp::now())).await?;
     results::announce(app, stepped.row());
-    app.wake.dispatch.notify_one();
+    app.wake.dispatch.look_at(connection.host.key);
     Ok(())
 }
 
@@ -204,9 +203,7 @@ async fn open_order(connection: &Connection, named: Option<ActionId>) -> Result<
     if named.is_some() {
         return Ok(named);
     }
-    let open = connection.app.store.open_actions().await?;
-    let sent = |row: &&ActionRow| row.host == connection.host.key && matches!(row.state, State::Sent | State::Accepted);
-    Ok(open.iter().find(sent).map(|row| row.id))
+    Ok(connection.app.store.under_way(connection.host.key).await?.map(|row| row.id))
 }
 
 fn bounded(mut text: String) -> (String, bool) {

@@ -18,6 +18,9 @@ const LEAST: usize = 16;
 const FRAMES_A_SECOND: u32 = 50;
 /// And at once.
 const BURST: u32 = 500;
+/// Frames that answer an order, `action.accepted` and `action.result`: whoever
+/// is asked may answer, however often.
+const ANSWERS: u32 = 2;
 
 /// Room in memory for telemetry that waits for its commit.
 #[derive(Debug, Clone)]
@@ -73,6 +76,12 @@ impl Limits {
         self.full_at = Some(full_at);
         (full_at - now).saturating_sub(each * BURST)
     }
+
+    /// An order went out; its answers cost nothing.
+    pub(super) fn asked(&mut self) {
+        let back = Duration::from_secs(1) / FRAMES_A_SECOND * ANSWERS;
+        self.full_at = self.full_at.and_then(|at| at.checked_sub(back));
+    }
 }
 
 #[cfg(test)]
@@ -111,5 +120,20 @@ mod tests {
         assert_eq!(limits.pause(now), Duration::from_millis(20));
         assert_eq!(limits.pause(now), Duration::from_millis(40));
         assert!(limits.pause(now + Duration::from_secs(60)).is_zero());
+    }
+
+    #[test]
+    fn answers_to_orders_are_never_too_many() {
+        let mut limits = Limits::new();
+        let now = Instant::now();
+        while limits.pause(now).is_zero() {}
+        for _ in 0..10 * BURST {
+            limits.asked();
+            for _ in 0..ANSWERS {
+                assert!(limits.pause(now) <= Duration::from_millis(20));
+            }
+        }
+        // What nobody asked for still waits.
+        assert!(!limits.pause(now).is_zero());
     }
 }

@@ -6,7 +6,7 @@ use farol_agent::task::scoped;
 use farol_protocol::{
     ActionId, RiskClass, Timestamp, ToAgent,
     action::{FinalState, Outcome, ReasonCode},
-    frame::{self, ActionAccepted, ActionOutput, ActionRef, ActionResult, ErrorFrame, Hello},
+    frame::{self, ActionAccepted, ActionOutput, ActionRef, ActionResult, ErrorFrame, Hello, JournalHead},
     registry::Persona,
 };
 
@@ -30,28 +30,28 @@ use crate::{
 
 /// Orders that a host may have begun end as interrupted when its journal is
 /// not the one that could tell: it changed, or went backward, as after a
-/// restored snapshot, or the agent before it kept none.
-pub(super) async fn after_hello(connection: &Connection, hello: &Hello) -> Result<()> {
+/// restored snapshot, or the agent before it kept none. Answers where the
+/// journal stood, as far as is known.
+pub(super) async fn after_hello(connection: &Connection, hello: &Hello) -> Result<Option<JournalHead>> {
     let before = connection.app.store.journal_of(connection.host.key).await?;
     let had_none = connection.host.protocol == Some(0);
     let went_on = before.is_none_or(|before| before.id == hello.journal.id && hello.journal.seq >= before.seq);
     if went_on && !had_none {
-        return Ok(());
+        return Ok(before);
     }
     tracing::warn!(
         before = before.map(|before| before.seq),
         now = hello.journal.seq,
         "the host's action journal is another one or went backward; what was sent to it may have run"
     );
-    lose_sent(connection).await
+    lose_sent(connection).await?;
+    Ok(before)
 }
 
 /// Ends everything that was sent to the host and not answered.
 pub(super) async fn lose_sent(connection: &Connection) -> Result<()> {
-    for row in connection.app.store.open_actions().await? {
-        if row.host == connection.host.key {
-            lose(&connection.app, &row, &connection.host, ReasonCode::JournalChanged).await?;
-        }
+    for row in connection.app.store.open_actions_of(&[connection.host.key]).await? {
+        lose(&connection.app, &row, &connection.host, ReasonCode::JournalChanged).await?;
     }
     Ok(())
 }
@@ -77,7 +77,7 @@ pub(super) async fn not_taken(connection: &Connection, error: &ErrorFrame) -> Op
             match connection.app.store.step(Request::of(id, step, Timestamp::now())).await {
                 Ok(stepped) => {
                     announce(&connection.app, stepped.row());
-                    connection.app.wake.dispatch.notify_one();
+                    connection.app.wake.dispatch.look_at(connection.host.key);
                     None
                 }
                 Err(error) => failed(&error, id),
@@ -165,7 +165,7 @@ async fn finish(connection: &Connection, result: &ActionResult) -> Result<()> {
     if stepped.moved() {
         tracing::info!(action_id = %id, state = row.state.as_str(), "an action ended");
         announce(app, row);
-        app.wake.dispatch.notify_one();
+        app.wake.dispatch.look_at(row.host);
         if let (FinalState::Refused, Some(ReasonCode::SignatureRequired), Some(class)) =
             (result.state, result.reason, result.required_class)
         {

@@ -288,7 +288,7 @@ pub(super) struct Joined {
 impl Joined {
     pub(super) fn announce(&self) {
         self.app.events.publish(Noun::Host, &self.name, "online");
-        self.app.wake.dispatch.notify_one();
+        self.app.wake.dispatch.look_at(self.host);
     }
 }
 
@@ -366,9 +366,9 @@ impl Connection {
         self.set_skew(hello.timestamp, now);
         // In this order: what the old journal could tell is settled before the
         // new one takes its place, whatever fails in between.
-        results::after_hello(self, hello).await?;
+        let journal = results::after_hello(self, hello).await?;
         self.awaited = unfinished::after_hello(self, hello, rebooted).await?;
-        self.app.store.said_hello(self.host.key, hello, now).await?;
+        self.app.store.said_hello(&self.host, journal, hello, now).await?;
         let streams = Streams::open(&self.app.store, self.host.key, hello, now).await?;
         let (committed, backlog_committed_seq) = streams.committed();
         let interval = self.app.config.heartbeat;
@@ -476,9 +476,12 @@ impl Connection {
                     // What it said while we were busy with this one still waits.
                     heard = Instant::now();
                 }
-                Some(text) = self.outgoing.recv() => if !self.socket.send(text).await {
-                    return End::Gone;
-                },
+                Some(text) = self.outgoing.recv() => {
+                    self.limits.asked();
+                    if !self.socket.send(text).await {
+                        return End::Gone;
+                    }
+                }
                 (stream, seq) = streams.next_committed() => {
                     if seq == NOT_COMMITTED {
                         return End::Close(CloseCode::Again, "the store could not take a batch");

@@ -44,6 +44,6 @@ pub(super) async fn settle(connection: &Connection, id: ActionId) -> Result<()> 
     }
     tracing::warn!(action_id = %id, "the host neither runs this action nor has its result");
     results::lose(app, &row, &connection.host, ReasonCode::JournalChanged).await?;
-    app.wake.dispatch.notify_one();
+    app.wake.dispatch.look_at(connection.host.key);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Hands approved actions to their hosts, one at a time each, and ends those
 //! whose time has passed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use farol_agent::fault;
 use farol_protocol::{
@@ -27,6 +27,8 @@ use crate::{
     text::Message,
 };
 
+/// How often every open action is looked at.
+pub(super) const EVERY: Duration = Duration::from_secs(1);
 /// After its expiry and its time limit, a host that is gone for this long does
 /// not come back with an outcome.
 const HOST_LOST_MS: i64 = 24 * 3600 * 1000;
@@ -39,7 +41,12 @@ const RETURNED_WAIT_MS: i64 = 2_000;
 
 pub(super) async fn pass(app: App) -> Result<()> {
     let now = Timestamp::now();
-    let open = app.store.open_actions().await?;
+    // A thousand orders that end at once wake this a thousand times: each time
+    // only what has changed is read.
+    let open = match app.wake.dispatch.due(EVERY) {
+        None => app.store.open_actions().await?,
+        Some(hosts) => app.store.open_actions_of(&hosts).await?,
+    };
     let hosts = app.store.hosts_of(open.iter().map(|row| row.host)).await?;
     // The order a host is to get now: the one that was sent and not answered,
     // or else the oldest in its queue. One at a time.
@@ -54,7 +61,7 @@ pub(super) async fn pass(app: App) -> Result<()> {
             // one transaction. This keeps it so for whatever writes later.
             State::Approved => {
                 app.store.step(Request::of(row.id, Step::new(Event::Queue, "farol"), now)).await?;
-                app.wake.dispatch.notify_one();
+                app.wake.dispatch.look_at(row.host);
             }
             State::Queued | State::Sent | State::Accepted if !lost(&app, &row, host, now).await? => {
                 let turn = match row.state {

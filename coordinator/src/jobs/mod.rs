@@ -22,7 +22,7 @@ pub fn start(app: &App, tracker: &TaskTracker, stop: &CancellationToken) {
     let every = |name, interval, job: Job| {
         tracker.spawn(run(app.clone(), name, interval, job, stop.clone()));
     };
-    every("dispatch", Duration::from_secs(1), |app| Box::pin(dispatch::pass(app)));
+    every("dispatch", dispatch::EVERY, |app| Box::pin(dispatch::pass(app)));
     every("live set", crate::fleet::LIVE_SET_INTERVAL, |app| Box::pin(housekeeping::live_set(app)));
     every("authority", crate::fleet::AUTHORITY_INTERVAL, |app| Box::pin(trust::authority(app)));
     every("trust", Duration::from_secs(1), |app| Box::pin(trust::pass(app)));
@@ -45,7 +45,7 @@ pub(crate) fn simulated(
     let dispatch: Job = |app| Box::pin(dispatch::pass(app));
     let live_set: Job = |app| Box::pin(housekeeping::live_set(app));
     vec![
-        Box::pin(run(app.clone(), "dispatch", Duration::from_secs(1), dispatch, stop.clone())),
+        Box::pin(run(app.clone(), "dispatch", dispatch::EVERY, dispatch, stop.clone())),
         Box::pin(run(app.clone(), "live set", Duration::from_secs(10), live_set, stop.clone())),
         Box::pin(liveness::run(app.clone(), stop.clone())),
     ]
@@ -56,7 +56,7 @@ type Job = fn(App) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>
 async fn run(app: App, name: &'static str, every: Duration, job: Job, stop: CancellationToken) {
     let never = Notify::new();
     let wake = match name {
-        "dispatch" => &app.wake.dispatch,
+        "dispatch" => &app.wake.dispatch.wake,
         "advice" => &app.wake.advice,
         "mail" => &app.wake.mail,
         _ => &never,

@@ -246,13 +246,36 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn open_actions(&self) -> Result<Vec<ActionRow>> {
-        let rows: Vec<Raw> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "select {COLUMNS} from action where state in ('proposed', 'approved', 'queued', 'sent', 'accepted')
-             order by issued_ms, id"
-        )))
-        .fetch_all(self.state().read())
-        .await
-        .context("read the actions")?;
+        self.all_open(None).await
+    }
+
+    /// The same, of these hosts.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn open_actions_of(&self, hosts: &[HostKey]) -> Result<Vec<ActionRow>> {
+        let mut rows = Vec::new();
+        for chunk in hosts.chunks(500) {
+            rows.extend(self.all_open(Some(chunk)).await?);
+        }
+        Ok(rows)
+    }
+
+    async fn all_open(&self, hosts: Option<&[HostKey]>) -> Result<Vec<ActionRow>> {
+        let mut select = QueryBuilder::<Any>::new(format!(
+            "select {COLUMNS} from action where state in ('proposed', 'approved', 'queued', 'sent', 'accepted')"
+        ));
+        if let Some(hosts) = hosts {
+            select.push(" and host_key in (");
+            let mut list = select.separated(", ");
+            for host in hosts {
+                list.push_bind(host.0);
+            }
+            select.push(")");
+        }
+        select.push(" order by issued_ms, id");
+        let rows: Vec<Raw> =
+            select.build_query_as().fetch_all(self.state().read()).await.context("read the actions")?;
         // One row that cannot be read must not keep the others from their hosts.
         Ok(rows
             .into_iter()

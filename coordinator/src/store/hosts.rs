@@ -415,11 +415,30 @@ impl Store {
         journal(&mut connection, host).await
     }
 
-    /// Saves what a host says of itself.
+    /// Saves what a host says of itself, where that is not what it said before:
+    /// of a whole fleet that comes back at once, as after a restart of the
+    /// coordinator, nothing has to be written. When it was last heard is saved
+    /// by [`Self::save_last_seen`].
     ///
     /// # Errors
     /// The store failed.
-    pub async fn said_hello(&self, host: HostKey, hello: &Hello, now: Timestamp) -> Result<()> {
+    pub async fn said_hello(
+        &self,
+        before: &HostRow,
+        journal: Option<JournalHead>,
+        hello: &Hello,
+        now: Timestamp,
+    ) -> Result<()> {
+        let host = before.key;
+        if before.agent_version.as_ref() == Some(&hello.version)
+            && before.capabilities.as_ref() == Some(&hello.capabilities)
+            && before.max_unsigned_class == hello.max_unsigned_class
+            && before.effects_allowed == Some(hello.effects_allowed)
+            && before.protocol == Some(i64::from(farol_protocol::version::CURRENT))
+            && journal == Some(hello.journal)
+        {
+            return Ok(());
+        }
         let mut write = self.state().write().await?;
         sqlx::query(
             "update host set agent_version = $2, capabilities = $3, max_unsigned_class = $4, effects_allowed = $5,
@@ -506,15 +525,19 @@ async fn journal(connection: &mut AnyConnection, host: HostKey) -> Result<Option
     Ok(Some(JournalHead { id, seq: u64::try_from(seq).unwrap_or(0) }))
 }
 
-/// Remembers the newest journal position the host has named.
-pub(super) async fn advance_journal(connection: &mut AnyConnection, host: HostKey, head: JournalHead) -> Result<()> {
-    sqlx::query("update host set journal_seq = $3 where host_key = $1 and journal_id = $2 and journal_seq < $3")
-        .bind(host.0)
-        .bind(head.id.to_string())
-        .bind(i64::try_from(head.seq).unwrap_or(i64::MAX))
-        .execute(connection)
-        .await
-        .context("save the host's journal position")?;
+/// How far journals are known to have come; one that is no longer the host's
+/// stays as it is.
+pub(super) async fn advance_journals(connection: &mut AnyConnection, heads: &[(HostKey, JournalHead)]) -> Result<()> {
+    for chunk in heads.chunks(50) {
+        let mut update = QueryBuilder::<Any>::new("update host set journal_seq = v.column3 from (");
+        update.push_values(chunk, |mut row, (host, head)| {
+            row.push_bind(host.0).push_bind(head.id.to_string()).push_bind(i64::try_from(head.seq).unwrap_or(i64::MAX));
+        });
+        update.push(
+            ") as v where host.host_key = v.column1 and host.journal_id = v.column2 and host.journal_seq < v.column3",
+        );
+        update.build().execute(&mut *connection).await.context("save the hosts' journal positions")?;
+    }
     Ok(())
 }
 

@@ -33,10 +33,9 @@ use std::{
 
 use farol_protocol::Timestamp;
 use sqlx::{
-    Any, AnyConnection, AnyPool, Connection as _, Executor as _,
+    AnyConnection, AnyPool, Connection as _, Executor as _,
     any::{AnyPoolOptions, install_default_drivers},
     migrate::Migrator,
-    pool::PoolConnection,
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -60,10 +59,11 @@ pub struct Db {
     url: String,
     log: PathBuf,
     pool: AnyPool,
-    writer: Mutex<()>,
+    /// The one connection that changes something; none before the first change
+    /// and after a failed one. What it has read stays right from one change to
+    /// the next, since nobody else writes.
+    writer: Mutex<Option<AnyConnection>>,
     commits: AtomicU64,
-    /// Whether the one open write has not committed yet.
-    open_write: AtomicBool,
     failing: AtomicBool,
 }
 
@@ -73,30 +73,27 @@ pub struct Db {
 /// disk SQLite has ended the transaction by itself, and the library goes on to
 /// count it. Here a connection that did not commit is closed.
 pub struct Write<'a> {
-    connection: PoolConnection<Any>,
+    /// There until the commit.
+    connection: Option<AnyConnection>,
     db: &'a Db,
-    _writer: MutexGuard<'a, ()>,
+    turn: Turn<'a>,
 }
+
+type Turn<'a> = MutexGuard<'a, Option<AnyConnection>>;
+
+const HELD: &str = "a change has its connection until it ends";
 
 impl std::ops::Deref for Write<'_> {
     type Target = AnyConnection;
 
     fn deref(&self) -> &AnyConnection {
-        &self.connection
+        self.connection.as_ref().expect(HELD)
     }
 }
 
 impl std::ops::DerefMut for Write<'_> {
     fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.connection
-    }
-}
-
-impl Drop for Write<'_> {
-    fn drop(&mut self) {
-        if self.db.open_write.swap(false, Ordering::Relaxed) {
-            self.connection.close_on_drop();
-        }
+        self.connection.as_mut().expect(HELD)
     }
 }
 
@@ -107,12 +104,12 @@ impl Write<'_> {
     /// The store failed; nothing was changed.
     pub async fn commit(mut self) -> Result<()> {
         let committed = match farol_agent::fault::check("a change") {
-            Ok(()) => self.connection.execute("commit").await,
+            Ok(()) => self.execute("commit").await,
             Err(error) => Err(error.into()),
         };
         self.db.failing.store(committed.is_err(), Ordering::Relaxed);
         committed.context("commit a change")?;
-        self.db.open_write.store(false, Ordering::Relaxed);
+        *self.turn = self.connection.take();
         self.db.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -159,9 +156,8 @@ impl Db {
             url,
             log,
             pool,
-            writer: Mutex::new(()),
+            writer: Mutex::new(None),
             commits: AtomicU64::new(0),
-            open_write: AtomicBool::new(false),
             failing: AtomicBool::new(false),
         })
     }
@@ -180,20 +176,38 @@ impl Db {
     }
 
     /// Waits to be the one that changes something.
-    async fn turn(&self) -> MutexGuard<'_, ()> {
+    async fn turn(&self) -> Turn<'_> {
         self.writer.lock().await
     }
 
     /// Begins a change on one's turn.
-    async fn begin<'a>(&'a self, writer: MutexGuard<'a, ()>) -> Result<Write<'a>> {
-        let mut connection = self.pool.acquire().await.context("begin a change")?;
-        if let Err(error) = connection.execute("begin immediate").await {
-            connection.close_on_drop();
-            self.failing.store(true, Ordering::Relaxed);
-            return Err(error).context("begin a change");
+    async fn begin<'a>(&'a self, mut turn: Turn<'a>) -> Result<Write<'a>> {
+        let begun = async {
+            // Gone from its place until it has committed: whatever fails, or is
+            // given up, in between closes it.
+            let mut connection = match turn.take() {
+                Some(connection) => connection,
+                None => self.own_connection().await?,
+            };
+            connection.execute("begin immediate").await.context("begin a change")?;
+            Ok(connection)
+        };
+        match begun.await {
+            Ok(connection) => Ok(Write { connection: Some(connection), db: self, turn }),
+            Err(error) => {
+                self.failing.store(true, Ordering::Relaxed);
+                Err(error)
+            }
         }
-        self.open_write.store(true, Ordering::Relaxed);
-        Ok(Write { connection, db: self, _writer: writer })
+    }
+
+    async fn close(&self) {
+        if let Some(connection) = self.writer.lock().await.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!("a database did not close cleanly: {error}");
+        }
+        self.pool.close().await;
     }
 
     /// Whether the last write failed.
@@ -216,10 +230,10 @@ impl Store {
     /// A database cannot be opened, or is newer than this program.
     pub async fn open(folder: &Path) -> Result<Self> {
         farol_pki::files::private_dir(folder)?;
-        let state = Db::open(&folder.join("state.db"), 8, "pragma page_size = 4096").await?;
+        let state = Db::open(&folder.join("state.db"), STATE_READERS, "pragma page_size = 4096").await?;
         STATE.run(&state.pool).await?;
         // A batch touches three or four pages, and each is written whole.
-        let telemetry = Db::open(&folder.join("telemetry.db"), 4, "pragma page_size = 2048").await?;
+        let telemetry = Db::open(&folder.join("telemetry.db"), TELEMETRY_READERS, "pragma page_size = 2048").await?;
         TELEMETRY.run(&telemetry.pool).await?;
         Ok(Self { state: Arc::new(state), telemetry: Arc::new(telemetry), steps: Arc::default() })
     }
@@ -290,10 +304,21 @@ impl Store {
 
     /// Closes the connections; the last one folds the write-ahead log in.
     pub async fn close(&self) {
-        self.state.pool.close().await;
-        self.telemetry.pool.close().await;
+        self.state.close().await;
+        self.telemetry.close().await;
     }
 }
+
+/// Connections that read.
+#[cfg(not(farol_simulation))]
+const STATE_READERS: u32 = 8;
+#[cfg(not(farol_simulation))]
+const TELEMETRY_READERS: u32 = 4;
+/// A simulation waits for each of its threads after every step.
+#[cfg(farol_simulation)]
+const STATE_READERS: u32 = 2;
+#[cfg(farol_simulation)]
+const TELEMETRY_READERS: u32 = 1;
 
 const COMMITS_PER_CHECKPOINT: u64 = 256;
 /// Cap of a write-ahead log in bytes, the `journal_size_limit` of [`PRAGMAS`].

@@ -295,9 +295,8 @@ pub(super) async fn take(connection: &mut AnyConnection, requests: &[Request]) -
     let changed: Vec<&Moving> = moving.values().filter(|action| action.changed).collect();
     update(connection, &changed).await?;
     audit::insert_all(connection, &record).await?;
-    for ((host, id), seq) in journals {
-        hosts::advance_journal(connection, host, JournalHead { id, seq }).await?;
-    }
+    let heads: Vec<_> = journals.into_iter().map(|((host, id), seq)| (host, JournalHead { id, seq })).collect();
+    hosts::advance_journals(connection, &heads).await?;
     for (finding, note, at) in notes {
         actions::say(connection, finding.as_deref(), &note, at).await?;
     }

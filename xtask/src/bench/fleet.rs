@@ -10,6 +10,7 @@ use farol_tests::{
     peer::{Identity, Peer},
 };
 use serde_json::{Value, json};
+use tokio::{sync::watch, task::JoinSet};
 
 /// An enrolled host that this program speaks for.
 pub(super) struct Host {
@@ -70,6 +71,42 @@ impl Host {
     /// A batch of about 570 bytes with one report.
     pub(super) fn batch(&self, seq: u64, check: &str, status: &str) -> String {
         batch(&self.stream, seq, check, status)
+    }
+}
+
+/// Connections that answer the coordinator's pings until they are asked back.
+pub(super) struct Parked {
+    end: watch::Sender<bool>,
+    tasks: JoinSet<Result<(usize, Peer)>>,
+}
+
+impl Parked {
+    pub(super) fn new() -> Self {
+        Self { end: watch::channel(false).0, tasks: JoinSet::new() }
+    }
+
+    /// Takes the connection of the host at `index`.
+    pub(super) fn park(&mut self, index: usize, mut peer: Peer) {
+        let mut end = self.end.subscribe();
+        self.tasks.spawn(async move {
+            peer.stay(async move {
+                // Fails when nobody is left to ask for it.
+                let _ended = end.wait_for(|ended| *ended).await;
+            })
+            .await?;
+            Ok((index, peer))
+        });
+    }
+
+    /// All of them, in the order of their hosts.
+    ///
+    /// # Errors
+    /// One of them did not last.
+    pub(super) async fn back(self) -> Result<Vec<Peer>> {
+        self.end.send_replace(true);
+        let mut peers = self.tasks.join_all().await.into_iter().collect::<Result<Vec<_>>>()?;
+        peers.sort_by_key(|(index, _)| *index);
+        Ok(peers.into_iter().map(|(_, peer)| peer).collect())
     }
 }
 

@@ -5,7 +5,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use farol_tests::Site;
 
-use super::{Figure, Lengths, fleet, proc_number, raw::Bare};
+use super::{
+    Figure, Lengths,
+    fleet::{self, Parked},
+    proc_number,
+    raw::Bare,
+};
 
 pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
     let bare = bare(lengths.agents).await?;
@@ -13,16 +18,16 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
     let hosts = fleet::enrol(&site, lengths.agents).await?;
     let pid = site.coordinator().and_then(farol_tests::process::Process::id).context("no process")?;
     let before = proc_number(pid, "status", "VmRSS:")?;
-    let mut peers = Vec::with_capacity(hosts.len());
-    for host in &hosts {
+    let mut peers = Parked::new();
+    for (n, host) in hosts.iter().enumerate() {
         let mut peer = host.connect(site.southbound()).await?;
         peer.send_text(host.batch(1, "x", "ok")).await?;
         peer.expect("telemetry.ack").await?;
-        peers.push(peer);
+        peers.park(n, peer);
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let after = proc_number(pid, "status", "VmRSS:")?;
-    drop(peers);
+    drop(peers.back().await?);
     site.stop_coordinator().await?;
     let each = per(before, after, lengths.agents);
     Ok(vec![

@@ -90,6 +90,14 @@ impl Figure {
         Self { met: None, ..Self::new(what, value, "", true) }
     }
 
+    const fn verdict(&self) -> &'static str {
+        match self.met {
+            None => "",
+            Some(true) => "met",
+            Some(false) => "MISSED",
+        }
+    }
+
     fn beside(mut self, limit: String, ratio: f64) -> Self {
         self.limit = limit;
         self.ratio = format!("{ratio:.2}");
@@ -152,34 +160,41 @@ pub(crate) async fn measure(quick: bool, long: bool, only: Option<Part>) -> Resu
         }
     };
     let mut figures = Vec::new();
+    // As soon as it is known: a later part may fail, or take long.
+    let mut tell = |new: Vec<Figure>| {
+        for figure in &new {
+            say(&format!("  {}: {} {}", figure.what, figure.value, figure.verdict()));
+        }
+        figures.extend(new);
+    };
     let wanted = |part| only.is_none_or(|only| only == part);
     if wanted(Part::Throughput) {
         say("Saturated batches …");
-        figures.extend(throughput::measure(lengths).await.context("saturated batches")?);
+        tell(throughput::measure(lengths).await.context("saturated batches")?);
     }
     if wanted(Part::Orders) {
         say("Orders …");
-        figures.extend(orders::measure(lengths).await.context("orders")?);
+        tell(orders::measure(lengths).await.context("orders")?);
     }
     if wanted(Part::Latency) {
         say("From report to thread …");
-        figures.extend(latency::measure(lengths).await.context("from report to thread")?);
+        tell(latency::measure(lengths).await.context("from report to thread")?);
     }
     if wanted(Part::FanOut) {
         say("Fan-out …");
-        figures.extend(fanout::measure(lengths).await.context("fan-out")?);
+        tell(fanout::measure(lengths).await.context("fan-out")?);
     }
     if wanted(Part::Idle) {
         say("Idle agents …");
-        figures.extend(idle::measure(lengths).await.context("idle agents")?);
+        tell(idle::measure(lengths).await.context("idle agents")?);
     }
     if wanted(Part::Storm) {
         say("A fleet reconnects …");
-        figures.extend(storm::measure(lengths).await.context("a fleet reconnects")?);
+        tell(storm::measure(lengths).await.context("a fleet reconnects")?);
     }
     if wanted(Part::Footprint) {
         say(&format!("Footprint of twenty-one agents over {:?} …", lengths.footprint));
-        figures.extend(agent::measure(lengths).await.context("footprint")?);
+        tell(agent::measure(lengths).await.context("footprint")?);
     }
     print(&figures);
     Ok(())
@@ -204,18 +219,13 @@ fn print(figures: &[Figure]) {
     let rows: Vec<[String; 6]> = figures
         .iter()
         .map(|figure| {
-            let met = match figure.met {
-                None => "",
-                Some(true) => "met",
-                Some(false) => "MISSED",
-            };
             [
                 figure.what.clone(),
                 figure.value.clone(),
                 figure.limit.clone(),
                 figure.ratio.clone(),
                 figure.target.clone(),
-                met.to_owned(),
+                figure.verdict().to_owned(),
             ]
         })
         .collect();

@@ -15,7 +15,7 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
     let echo = echo(lengths.orders).await?;
     let commits = raw::commits(lengths.orders * 2).await?;
     let spawns = raw::spawns(lengths.orders).await?;
-    let ours = product(lengths.orders).await?;
+    let (ours, before_sent) = product(lengths.orders).await?;
 
     let mut figures = vec![Figure::told(
         "order round trip: raw is made of",
@@ -28,6 +28,10 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
             ms(percentile(&spawns, 0.5)),
         ),
     )];
+    figures.push(Figure::told(
+        "of the round trip, until the order is committed as sent",
+        format!("p50 {}, p99 {}", ms(percentile(&before_sent, 0.5)), ms(percentile(&before_sent, 0.99))),
+    ));
     let count = u32::try_from(COMMITS.len())?;
     for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
         let commits = percentile(&echo, share) + count * percentile(&commits, share);
@@ -71,7 +75,8 @@ async fn echo(count: usize) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
-async fn product(count: usize) -> Result<Vec<Duration>> {
+/// Whole round trips, and the part of each until the order was sent.
+async fn product(count: usize) -> Result<(Vec<Duration>, Vec<Duration>)> {
     let mut site = Site::start("version: 1\n", &[]).await?;
     let policy = "version: 1\nmax_unsigned_class: R2\ncommands: [{command: /bin/true, args: [], class: R2}]\n";
     let mut agent = site.agent("bench", Some(policy)).await?;
@@ -81,7 +86,7 @@ async fn product(count: usize) -> Result<Vec<Duration>> {
     site.wait_host("bench", "online").await?;
     let token = site.token("bench", "super_admin", None).await?;
     let mut events = Events::open(site.api().base(), &token).await?;
-    let mut times = Vec::with_capacity(count);
+    let (mut times, mut before_sent) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for _ in 0..count {
         let id = site.api().propose_command("bench", "/bin/true", &[]).await?;
         let api = site.api().clone();
@@ -91,12 +96,9 @@ async fn product(count: usize) -> Result<Vec<Duration>> {
         // all five commits lie between.
         events.find(|event| event["id"] == id.as_str() && event["state"] == "queued").await?;
         let begun = Instant::now();
-        let end = events
-            .find(|event| {
-                event["id"] == id.as_str()
-                    && !["sent", "accepted"].contains(&event["state"].as_str().unwrap_or_default())
-            })
-            .await?;
+        events.find(|event| event["id"] == id.as_str() && event["state"] == "sent").await?;
+        before_sent.push(begun.elapsed());
+        let end = events.find(|event| event["id"] == id.as_str() && event["state"] != "accepted").await?;
         times.push(begun.elapsed());
         anyhow::ensure!(end["state"] == "done", "the order ended as {end}");
         approval.await.context("approve")??;
@@ -104,5 +106,6 @@ async fn product(count: usize) -> Result<Vec<Duration>> {
     agent.stop().await?;
     site.stop_coordinator().await?;
     times.sort_unstable();
-    Ok(times)
+    before_sent.sort_unstable();
+    Ok((times, before_sent))
 }

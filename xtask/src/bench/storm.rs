@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
     Figure, Lengths,
-    fleet::{self, Host},
+    fleet::{self, Host, Parked},
 };
 
 /// Clients that shake hands at once in this process.
@@ -81,9 +81,12 @@ async fn connect_all(site: &Site, hosts: &Arc<Vec<Host>>) -> Result<Vec<(Peer, V
             host.hello(address).await
         }));
     }
-    let mut peers = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        peers.push(task.await??);
+    // Those that are there stay there while the others come.
+    let (mut peers, mut answers) = (Parked::new(), Vec::with_capacity(tasks.len()));
+    for (n, task) in tasks.into_iter().enumerate() {
+        let (peer, answer) = task.await??;
+        peers.park(n, peer);
+        answers.push(answer);
     }
-    Ok(peers)
+    Ok(peers.back().await?.into_iter().zip(answers).collect())
 }

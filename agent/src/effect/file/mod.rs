@@ -14,7 +14,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diffy::{DiffOptions, Patch};
 use farol_protocol::{
     ActionId,
     action::{FileOutcome, ReasonCode},
@@ -28,13 +27,12 @@ use tokio::time::Instant;
 pub(crate) use self::keep::{Kept, Record};
 use self::spot::{Found, MOST, Spot, failed, sha256, too_large};
 use super::{Course, Gate, Over, Stuck, Why, done};
-use crate::{fault, text::Detail};
+use crate::{
+    fault,
+    patch::{self, Refusal},
+    text::Detail,
+};
 
-/// Longest diff in an outcome, in bytes.
-const MOST_PATCH: usize = 192 * 1024;
-/// Most lines on both sides together that are compared: the time that takes
-/// can grow with their square.
-const MOST_LINES: usize = 20_000;
 /// Permissions of a file that is new.
 const NEW_MODE: u32 = 0o644;
 /// Set-user-id and set-group-id.
@@ -80,7 +78,7 @@ impl Diff {
         let found = Spot::of(&self.path)?.read()?;
         let before = found.as_ref().map_or(&[][..], |found| &found.content);
         Ok(FileOutcome {
-            patch: patch(&self.path, before, self.want.as_bytes()),
+            patch: patch::between(&self.path, before, self.want.as_bytes()),
             before_sha256: found.as_ref().map(|found| found.sha256.clone()),
             after_sha256: Some(sha256(self.want.as_bytes())),
             path: self.path,
@@ -106,7 +104,7 @@ impl Apply {
             return Err(too_large(&self.path).into());
         }
         let outcome = FileOutcome {
-            patch: patch(&self.path, old, &new),
+            patch: patch::between(&self.path, old, &new),
             before_sha256: before.clone(),
             after_sha256: Some(sha256(&new)),
             path: self.path.clone(),
@@ -150,16 +148,14 @@ impl Apply {
         let Some(text) = &self.patch else {
             return Ok(self.content.clone().unwrap_or_default().into_bytes());
         };
-        let broken = |error: String| Why::failed(Detail::PatchBroken, vec![("error", error)]);
-        let patch = Patch::from_bytes(text.as_bytes()).map_err(|error| broken(error.to_string()))?;
-        // Within a hunk each line has its sign, so these are the hunks of all
-        // files; what was approved is not to be done by half.
-        let headers = text.lines().filter(|line| line.starts_with("@@ ")).count();
-        if patch.hunks().is_empty() || patch.hunks().len() != headers {
-            return Err(broken(format!("{headers} hunks, {} of them for one file", patch.hunks().len())));
-        }
-        diffy::apply_bytes(old, &patch).map_err(|error| {
-            Why::failed(Detail::PatchNotApplied, vec![("path", self.path.clone()), ("error", error.to_string())])
+        patch::apply(old, text).map_err(|error| {
+            let words = vec![("error", error.to_string())];
+            match error {
+                Refusal::Unreadable(_) => Why::failed(Detail::PatchBroken, words),
+                Refusal::DoesNotFit(_) => {
+                    Why::failed(Detail::PatchNotApplied, [vec![("path", self.path.clone())], words].concat())
+                }
+            }
         })
     }
 }
@@ -208,7 +204,7 @@ impl Rollback {
             }
         }
         Ok(FileOutcome {
-            patch: patch(&record.path, &found.content, old.as_deref().unwrap_or_default()),
+            patch: patch::between(&record.path, &found.content, old.as_deref().unwrap_or_default()),
             before_sha256: Some(found.sha256),
             after_sha256: record.before_sha256,
             path: record.path,
@@ -231,21 +227,6 @@ fn changed(path: &str) -> Why {
 
 fn not_written(path: &str, error: &io::Error) -> Why {
     Why::failed(Detail::FileNotWritten, vec![("path", path.to_owned()), ("error", error.to_string())])
-}
-
-/// A unified diff, where both sides are text and it is not too long.
-fn patch(path: &str, before: &[u8], after: &[u8]) -> Option<String> {
-    if before == after {
-        return Some(String::new());
-    }
-    let (before, after) = (str::from_utf8(before).ok()?, str::from_utf8(after).ok()?);
-    if before.lines().count() + after.lines().count() > MOST_LINES {
-        return None;
-    }
-    let mut options = DiffOptions::new();
-    options.set_original_filename(path.to_owned()).set_modified_filename(path.to_owned());
-    let text = options.create_patch(before, after).to_string();
-    (text.len() <= MOST_PATCH).then_some(text)
 }
 
 /// One step from a file as it was found to what it is to be.
