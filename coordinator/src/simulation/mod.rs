@@ -190,8 +190,9 @@ async fn all(app: &App) -> Result<Vec<ActionRow>> {
 /// The second guarantee at a start: what an agent was told is committed is in
 /// the file.
 async fn nothing_acknowledged_is_missing(world: &World, store: &Store) -> Result<()> {
+    let mut read = store.telemetry().read().await?;
     let rows: Vec<(String, i64)> = sqlx::query_as("select stream, last_seq from stream")
-        .fetch_all(store.telemetry().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the streams")?;
     let committed: HashMap<String, u64> =

@@ -217,7 +217,7 @@ impl Store {
     /// # Errors
     /// No such action, or the store failed.
     pub async fn action(&self, id: ActionId) -> Result<ActionRow> {
-        let mut connection = self.state().read().acquire().await.context("read the action")?;
+        let mut connection = self.state().read().await?;
         select(&mut connection, id).await
     }
 
@@ -226,6 +226,7 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn actions(&self, state: Option<State>, from: &Cursor, limit: i64) -> Result<Page<ActionRow>> {
+        let mut read = self.state().read().await?;
         let rows: Vec<Raw> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "select {COLUMNS} from action where ($1 = '' or state = $1)
              and (issued_ms < $2 or (issued_ms = $2 and id < $3)) order by issued_ms desc, id desc limit $4"
@@ -234,7 +235,7 @@ impl Store {
         .bind(from.ms)
         .bind(&from.id)
         .bind(limit + 1)
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the actions")?;
         let rows = rows.into_iter().map(ActionRow::try_from).collect::<Result<Vec<_>>>()?;
@@ -274,8 +275,8 @@ impl Store {
             select.push(")");
         }
         select.push(" order by issued_ms, id");
-        let rows: Vec<Raw> =
-            select.build_query_as().fetch_all(self.state().read()).await.context("read the actions")?;
+        let mut read = self.state().read().await?;
+        let rows: Vec<Raw> = select.build_query_as().fetch_all(&mut *read).await.context("read the actions")?;
         // One row that cannot be read must not keep the others from their hosts.
         Ok(rows
             .into_iter()
@@ -293,12 +294,13 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn under_way(&self, host: HostKey) -> Result<Option<ActionRow>> {
+        let mut read = self.state().read().await?;
         let row: Option<Raw> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "select {COLUMNS} from action where state in ('sent', 'accepted') and host_key = $1
              order by issued_ms, id limit 1"
         )))
         .bind(host.0)
-        .fetch_optional(self.state().read())
+        .fetch_optional(&mut *read)
         .await
         .context("read the order under way")?;
         row.map(ActionRow::try_from).transpose()
@@ -310,11 +312,12 @@ impl Store {
     /// The store failed.
     pub async fn transitions(&self, id: ActionId) -> Result<Vec<TransitionRow>> {
         // The record has one entry for each state that was entered, beside others.
+        let mut read = self.state().read().await?;
         let rows: Vec<(String, i64, String)> = sqlx::query_as(
             "select verb, at_ms, actor from audit where object_kind = 'action' and object_id = $1 order by id",
         )
         .bind(id.to_string())
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the transitions")?;
         Ok(rows
@@ -331,11 +334,12 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn approvals(&self, id: ActionId) -> Result<Vec<ApprovalRow>> {
+        let mut read = self.state().read().await?;
         let rows: Vec<(String, String, String, String, i64, Option<String>)> = sqlx::query_as(
             "select approver, decision, plan_hash, comment, at_ms, signature from approval where action_id = $1 order by at_ms",
         )
         .bind(id.to_string())
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the approvals")?;
         rows.into_iter()

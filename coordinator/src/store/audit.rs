@@ -102,6 +102,7 @@ impl Store {
     /// The store failed.
     pub async fn audit(&self, from: &Cursor, limit: i64) -> Result<Page<Entry>> {
         type Row = (String, i64, String, String, String, String, String, String);
+        let mut read = self.state().read().await?;
         let rows: Vec<Row> = sqlx::query_as(
             "select id, at_ms, actor, verb, object_kind, object_id, detail, hash from audit
              where at_ms < $1 or (at_ms = $1 and id < $2) order by at_ms desc, id desc limit $3",
@@ -109,7 +110,7 @@ impl Store {
         .bind(from.ms)
         .bind(&from.id)
         .bind(limit + 1)
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the record")?;
         let entries = rows

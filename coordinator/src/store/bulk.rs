@@ -152,11 +152,12 @@ impl Store {
     /// The store failed.
     pub async fn stream(&self, host: HostKey, stream: StreamId) -> Result<(StreamKey, u64)> {
         let name = stream.to_string();
+        let mut read = self.telemetry().read().await?;
         let known: Option<(i64, i64)> =
             sqlx::query_as("select id, last_seq from stream where host_key = $1 and stream = $2")
                 .bind(host.0)
                 .bind(&name)
-                .fetch_optional(self.telemetry().read())
+                .fetch_optional(&mut *read)
                 .await
                 .context("read the stream")?;
         if let Some((id, seq)) = known {
@@ -189,13 +190,14 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn reports_after(&self, cursor: i64, limit: i64) -> Result<Vec<Committed>> {
+        let mut read = self.telemetry().read().await?;
         let rows = sqlx::query(
             "select id, host_key, check_id, status, value, unit, text, cause, observed_ms from report
              where id > $1 order by id limit $2",
         )
         .bind(cursor)
         .bind(limit)
-        .fetch_all(self.telemetry().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the reports")?;
         rows.iter().map(committed).collect()
@@ -207,6 +209,7 @@ impl Store {
     /// The store failed.
     pub async fn recent_reports(&self, host: Option<HostKey>, limit: i64) -> Result<Vec<Committed>> {
         // The row id bounds the scan: history is long, "recent" is not.
+        let mut read = self.telemetry().read().await?;
         let rows = sqlx::query(
             "select id, host_key, check_id, status, value, unit, text, cause, observed_ms from report
              where id > (select coalesce(max(id), 0) from report) - 50000 and ($1 = 0 or host_key = $1)
@@ -214,7 +217,7 @@ impl Store {
         )
         .bind(host.map_or(0, |host| host.0))
         .bind(limit)
-        .fetch_all(self.telemetry().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the reports")?;
         rows.iter().map(committed).collect()
@@ -242,10 +245,11 @@ impl Store {
         let mut removed = 0;
         for (find, remove) in STEPS {
             loop {
+                let mut read = self.telemetry().read().await?;
                 let (bound,): (Option<i64>,) = sqlx::query_as(find)
                     .bind(before.as_ms())
                     .bind(cursor)
-                    .fetch_one(self.telemetry().read())
+                    .fetch_one(&mut *read)
                     .await
                     .context("look for old telemetry")?;
                 let Some(bound) = bound else { break };

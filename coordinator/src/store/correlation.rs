@@ -64,8 +64,9 @@ impl Store {
             None => 0,
             Some(text) => word("cursor", &text)?,
         };
+        let mut read = self.state().read().await?;
         let rows: Vec<(i64, String, String)> = sqlx::query_as("select host_key, check_id, state from check_state")
-            .fetch_all(self.state().read())
+            .fetch_all(&mut *read)
             .await
             .context("read the checks' states")?;
         let mut checks = HashMap::with_capacity(rows.len());

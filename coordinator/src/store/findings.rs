@@ -119,7 +119,7 @@ impl Store {
     /// # Errors
     /// No such finding, or the store failed.
     pub async fn finding(&self, id: &str) -> Result<FindingRow> {
-        let mut connection = self.state().read().acquire().await.context("read the finding")?;
+        let mut connection = self.state().read().await?;
         select(&mut connection, id).await
     }
 
@@ -132,6 +132,7 @@ impl Store {
             Which::Unresolved => "state <> 'resolved' and",
             Which::All => "",
         };
+        let mut read = self.state().read().await?;
         let rows: Vec<FindingRow> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "select {COLUMNS} from finding where {filter} (opened_ms < $1 or (opened_ms = $1 and id < $2))
              order by opened_ms desc, id desc limit $3"
@@ -139,7 +140,7 @@ impl Store {
         .bind(from.ms)
         .bind(&from.id)
         .bind(limit + 1)
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the findings")?;
         Ok(Page::cut(rows, limit, |row: &FindingRow| (row.opened_at(), row.id.clone())))
@@ -150,13 +151,14 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn findings_without_advice(&self, limit: i64) -> Result<Vec<FindingRow>> {
+        let mut read = self.state().read().await?;
         sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "select {COLUMNS} from finding where state <> 'resolved'
              and not exists (select 1 from advice where advice.finding_id = finding.id)
              order by opened_ms, id limit $1"
         )))
         .bind(limit)
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the findings")
     }
@@ -166,9 +168,10 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn advice(&self, finding: &str) -> Result<Option<AdviceRow>> {
+        let mut read = self.state().read().await?;
         sqlx::query_as("select source, document from advice where finding_id = $1")
             .bind(finding)
-            .fetch_optional(self.state().read())
+            .fetch_optional(&mut *read)
             .await
             .context("read the advice")
     }
@@ -234,8 +237,9 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn finding_counts(&self) -> Result<Vec<(String, i64)>> {
+        let mut read = self.state().read().await?;
         sqlx::query_as("select severity, count(*) from finding where state <> 'resolved' group by severity")
-            .fetch_all(self.state().read())
+            .fetch_all(&mut *read)
             .await
             .context("count the findings")
     }

@@ -316,10 +316,11 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn live_set(&self) -> Result<LiveSet> {
+        let mut read = self.state().read().await?;
         let rows: Vec<(String, i64, String)> = sqlx::query_as(
             "select key_sha256, host_key, id from host where state = 'enrolled' and key_sha256 is not null",
         )
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the live set")?;
         let mut live = rows
@@ -335,8 +336,9 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn hosts(&self) -> Result<Vec<HostRow>> {
+        let mut read = self.state().read().await?;
         let rows: Vec<Raw> = sqlx::query_as(sqlx::AssertSqlSafe(format!("select {COLUMNS} from host order by name")))
-            .fetch_all(self.state().read())
+            .fetch_all(&mut *read)
             .await
             .context("read the hosts")?;
         rows.into_iter().map(HostRow::try_from).collect()
@@ -347,7 +349,7 @@ impl Store {
     /// # Errors
     /// No such host, or the store failed.
     pub async fn host(&self, id_or_name: &str) -> Result<HostRow> {
-        let mut connection = self.state().read().acquire().await.context("read the host")?;
+        let mut connection = self.state().read().await?;
         match select(&mut connection, "name", id_or_name).await {
             Err(Error::NotFound { .. }) => select(&mut connection, "id", id_or_name).await,
             found => found,
@@ -359,10 +361,11 @@ impl Store {
     /// # Errors
     /// No such host, or the store failed.
     pub async fn host_by_key(&self, key: HostKey) -> Result<HostRow> {
+        let mut read = self.state().read().await?;
         let row: Option<Raw> =
             sqlx::query_as(sqlx::AssertSqlSafe(format!("select {COLUMNS} from host where host_key = $1")))
                 .bind(key.0)
-                .fetch_optional(self.state().read())
+                .fetch_optional(&mut *read)
                 .await
                 .context("read the host")?;
         row.ok_or_else(|| Error::NotFound { what: "host", id: key.0.to_string() })?.try_into()
@@ -384,8 +387,8 @@ impl Store {
                 list.push_bind(key.0);
             }
             select.push(")");
-            let rows: Vec<Raw> =
-                select.build_query_as().fetch_all(self.state().read()).await.context("read the hosts")?;
+            let mut read = self.state().read().await?;
+            let rows: Vec<Raw> = select.build_query_as().fetch_all(&mut *read).await.context("read the hosts")?;
             for raw in rows {
                 let row = HostRow::try_from(raw)?;
                 hosts.insert(row.key, row);
@@ -399,10 +402,9 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn host_names(&self) -> Result<HashMap<HostKey, String>> {
-        let rows: Vec<(i64, String)> = sqlx::query_as("select host_key, name from host")
-            .fetch_all(self.state().read())
-            .await
-            .context("read the hosts")?;
+        let mut read = self.state().read().await?;
+        let rows: Vec<(i64, String)> =
+            sqlx::query_as("select host_key, name from host").fetch_all(&mut *read).await.context("read the hosts")?;
         Ok(rows.into_iter().map(|(key, name)| (HostKey(key), name)).collect())
     }
 
@@ -411,7 +413,7 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn journal_of(&self, host: HostKey) -> Result<Option<JournalHead>> {
-        let mut connection = self.state().read().acquire().await.context("read the host's journal")?;
+        let mut connection = self.state().read().await?;
         journal(&mut connection, host).await
     }
 

@@ -78,11 +78,12 @@ impl Store {
             Some(host) => Some(self.host(host).await?.name),
             None => None,
         };
+        let mut read = self.state().read().await?;
         let rows: Vec<(String, String, i64, Option<i64>)> = sqlx::query_as(
             "select http_key.id, host.name, http_key.created_ms, http_key.revoked_ms
              from http_key join host on host.id = http_key.host_id order by host.name, http_key.created_ms, http_key.id",
         )
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the keys")?;
         let keys = rows.into_iter().map(|(id, host, created, revoked)| HttpKey {
@@ -125,11 +126,12 @@ impl Store {
 
     /// Adds the live signing keys to the live set.
     pub(super) async fn add_live_http_keys(&self, live: &mut LiveSet) -> Result<()> {
+        let mut read = self.state().read().await?;
         let rows: Vec<(String, i64, String)> = sqlx::query_as(
             "select http_key.id, host.host_key, host.id from http_key join host on host.id = http_key.host_id
              where http_key.revoked_ms is null and host.state = 'enrolled'",
         )
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the live set")?;
         for (key, host, id) in rows {

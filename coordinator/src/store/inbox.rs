@@ -173,11 +173,12 @@ impl Store {
     /// # Errors
     /// No such thread, or the store failed.
     pub async fn thread(&self, id: &str) -> Result<Thread> {
+        let mut read = self.state().read().await?;
         let row: Option<RawThread> = sqlx::query_as(
             "select id, finding_id, persona, subject, state, created_ms, updated_ms from agent_threads where id = $1",
         )
         .bind(id)
-        .fetch_optional(self.state().read())
+        .fetch_optional(&mut *read)
         .await
         .context("read the thread")?;
         row.map(Thread::from).ok_or_else(|| Error::NotFound { what: "thread", id: id.to_owned() })
@@ -188,6 +189,7 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn threads(&self, from: &Cursor, limit: i64) -> Result<Page<Thread>> {
+        let mut read = self.state().read().await?;
         let rows: Vec<RawThread> = sqlx::query_as(
             "select id, finding_id, persona, subject, state, created_ms, updated_ms from agent_threads
              where updated_ms < $1 or (updated_ms = $1 and id < $2) order by updated_ms desc, id desc limit $3",
@@ -195,7 +197,7 @@ impl Store {
         .bind(from.ms)
         .bind(&from.id)
         .bind(limit + 1)
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the threads")?;
         let threads = rows.into_iter().map(Thread::from).collect();
@@ -208,12 +210,13 @@ impl Store {
     /// No such thread, or the store failed.
     pub async fn messages(&self, thread: &str) -> Result<Vec<Message>> {
         self.thread(thread).await?;
+        let mut read = self.state().read().await?;
         let rows: Vec<RawMessage> = sqlx::query_as(
             "select id, thread_id, author, author_kind, kind, body, created_ms, archived_ms, archived_by
              from agent_messages where thread_id = $1 order by created_ms, id",
         )
         .bind(thread)
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the messages")?;
         Ok(rows.into_iter().map(Message::from).collect())
@@ -235,8 +238,8 @@ impl Store {
             query.push(", ").push_bind((*persona).to_owned());
         }
         query.push(") order by created_ms desc, id desc limit ").push_bind(limit + 1);
-        let rows: Vec<RawMessage> =
-            query.build_query_as().fetch_all(self.state().read()).await.context("read the inbox")?;
+        let mut read = self.state().read().await?;
+        let rows: Vec<RawMessage> = query.build_query_as().fetch_all(&mut *read).await.context("read the inbox")?;
         let messages = rows.into_iter().map(Message::from).collect();
         Ok(Page::cut(messages, limit, |message: &Message| (message.created_at, message.id.clone())))
     }

@@ -104,12 +104,13 @@ impl Store {
     /// The store failed.
     pub async fn keys(&self) -> Result<Vec<KeyRow>> {
         type Row = (String, Option<String>, String, i64, String, Option<i64>);
+        let mut read = self.state().read().await?;
         let rows: Vec<Row> = sqlx::query_as(
             "select k.operator, t.role, k.public, k.created_ms, k.created_by, k.revoked_ms from operator_key k
              left join api_token t on t.name = k.operator and t.revoked_ms is null
              order by k.operator, k.created_ms, k.key_id",
         )
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the keys")?;
         rows.into_iter()
@@ -131,10 +132,11 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn keys_of(&self, operator: &str) -> Result<Vec<PublicKey>> {
+        let mut read = self.state().read().await?;
         let rows: Vec<(String,)> =
             sqlx::query_as("select public from operator_key where operator = $1 and revoked_ms is null")
                 .bind(operator)
-                .fetch_all(self.state().read())
+                .fetch_all(&mut *read)
                 .await
                 .context("read the keys")?;
         rows.iter().map(|(public,)| word("public key", public)).collect()
@@ -145,12 +147,13 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn signatures(&self, id: ActionId) -> Result<Vec<Signed>> {
+        let mut read = self.state().read().await?;
         let rows: Vec<(String, String)> = sqlx::query_as(
             "select role, signature from approval
              where action_id = $1 and decision = 'approved' and signature is not null order by at_ms, approver",
         )
         .bind(id.to_string())
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the signatures")?;
         rows.into_iter()

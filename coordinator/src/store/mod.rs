@@ -25,19 +25,18 @@ use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use farol_protocol::Timestamp;
-use sqlx::{
-    AnyConnection, AnyPool, Connection as _, Executor as _,
-    any::{AnyPoolOptions, install_default_drivers},
-    migrate::Migrator,
+use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _, any::install_default_drivers, migrate::Migrator};
+use tokio::{
+    sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
-use tokio::sync::{Mutex, MutexGuard};
 
 use crate::error::{Error, Result, StoreContext as _};
 
@@ -58,7 +57,13 @@ pub struct Store {
 pub struct Db {
     url: String,
     log: PathBuf,
-    pool: AnyPool,
+    /// How many may read at once.
+    turns: Arc<Semaphore>,
+    /// Connections that read and are free; the one used last is used first,
+    /// since it remembers most. The library's pool would ask each connection
+    /// whether it is there whenever it comes back, which costs as much as what
+    /// it was used for; a file does not go away.
+    readers: Free,
     /// The one connection that changes something; none before the first change
     /// and after a failed one. What it has read stays right from one change to
     /// the next, since nobody else writes.
@@ -115,6 +120,37 @@ impl Write<'_> {
     }
 }
 
+/// A connection to read with.
+pub(crate) struct Read {
+    /// There until the end.
+    connection: Option<AnyConnection>,
+    free: Free,
+    _turn: OwnedSemaphorePermit,
+}
+
+type Free = Arc<std::sync::Mutex<Vec<AnyConnection>>>;
+
+impl std::ops::Deref for Read {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        self.connection.as_ref().expect(HELD)
+    }
+}
+
+impl std::ops::DerefMut for Read {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        self.connection.as_mut().expect(HELD)
+    }
+}
+
+impl Drop for Read {
+    fn drop(&mut self) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.extend(self.connection.take());
+    }
+}
+
 /// Settings of every connection: durable after a power loss, no checkpoint
 /// inside a write (a job does those), readers that wait instead of failing.
 const PRAGMAS: &str = "pragma busy_timeout = 10000; pragma journal_mode = wal; pragma synchronous = full; \
@@ -122,7 +158,7 @@ const PRAGMAS: &str = "pragma busy_timeout = 10000; pragma journal_mode = wal; p
      pragma journal_size_limit = 67108864";
 
 impl Db {
-    async fn open(path: &Path, connections: u32, page_size: &'static str) -> Result<Self> {
+    async fn open(path: &Path, readers: usize, page_size: &'static str, migrations: &Migrator) -> Result<Self> {
         install_default_drivers();
         let text = path.to_str().filter(|text| !text.contains(['?', '#', '%'])).ok_or_else(|| {
             Error::Config(format!("the path {} cannot hold a database; use one without ?, # and %", path.display()))
@@ -134,37 +170,37 @@ impl Db {
         first.execute(page_size).await.context("configure the database")?;
         first.execute(PRAGMAS).await.context("configure the database")?;
         first.close().await.context("configure the database")?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(connections)
-            // A file does not go away; asking costs a turn of each acquisition.
-            .test_before_acquire(false)
-            .min_connections(1)
-            .acquire_timeout(Duration::from_secs(30))
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    connection.execute(PRAGMAS).await?;
-                    Ok(())
-                })
-            })
-            .connect(&url)
-            .await
-            .context("open the database")?;
+        let pool = AnyPool::connect(&url).await.context("open the database")?;
+        migrations.run(&pool).await?;
+        pool.close().await;
         let log = PathBuf::from(format!("{text}-wal"));
         Ok(Self {
             url,
             log,
-            pool,
+            turns: Arc::new(Semaphore::new(readers)),
+            readers: Free::default(),
             writer: Mutex::new(None),
             commits: AtomicU64::new(0),
             failing: AtomicBool::new(false),
         })
     }
 
-    /// A pool for reading.
-    pub(crate) const fn read(&self) -> &AnyPool {
-        &self.pool
+    /// A connection to read with, once there is a free one.
+    ///
+    /// # Errors
+    /// None became free within half a minute, or none could be opened.
+    pub(crate) async fn read(&self) -> Result<Read> {
+        let turn = timeout(READ_WAIT, Arc::clone(&self.turns).acquire_owned()).await;
+        // The semaphore is never closed.
+        let Ok(Ok(turn)) = turn else {
+            return Err(Error::Refused("too much is being read from the database; try again".to_owned()));
+        };
+        let free = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match free {
+            Some(connection) => connection,
+            None => self.own_connection().await?,
+        };
+        Ok(Read { connection: Some(connection), free: Arc::clone(&self.readers), _turn: turn })
     }
 
     /// Begins a change.
@@ -207,7 +243,11 @@ impl Db {
         {
             tracing::warn!("a database did not close cleanly: {error}");
         }
-        self.pool.close().await;
+        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
+        for connection in readers {
+            // The last one to close folds the log in; that one failing is told above.
+            let _closed = connection.close().await;
+        }
     }
 
     /// Whether the last write failed.
@@ -230,11 +270,10 @@ impl Store {
     /// A database cannot be opened, or is newer than this program.
     pub async fn open(folder: &Path) -> Result<Self> {
         farol_pki::files::private_dir(folder)?;
-        let state = Db::open(&folder.join("state.db"), STATE_READERS, "pragma page_size = 4096").await?;
-        STATE.run(&state.pool).await?;
+        let state = Db::open(&folder.join("state.db"), STATE_READERS, "pragma page_size = 4096", &STATE).await?;
         // A batch touches three or four pages, and each is written whole.
-        let telemetry = Db::open(&folder.join("telemetry.db"), TELEMETRY_READERS, "pragma page_size = 2048").await?;
-        TELEMETRY.run(&telemetry.pool).await?;
+        let telemetry =
+            Db::open(&folder.join("telemetry.db"), TELEMETRY_READERS, "pragma page_size = 2048", &TELEMETRY).await?;
         Ok(Self { state: Arc::new(state), telemetry: Arc::new(telemetry), steps: Arc::default() })
     }
 
@@ -257,9 +296,10 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn setting(&self, name: &str) -> Result<Option<String>> {
+        let mut read = self.state().read().await?;
         let row: Option<(String,)> = sqlx::query_as("select value from setting where name = $1")
             .bind(name)
-            .fetch_optional(self.state().read())
+            .fetch_optional(&mut *read)
             .await
             .context("read a setting")?;
         Ok(row.map(|(value,)| value))
@@ -297,7 +337,7 @@ impl Store {
             // the log over; beyond its cap the writer has to wait for once.
             let log = std::fs::metadata(&db.log).map_or(0, |file| file.len());
             let mode = if log > LOG_CAP { "pragma wal_checkpoint(restart)" } else { "pragma wal_checkpoint(passive)" };
-            sqlx::query(mode).fetch_all(&db.pool).await.context("checkpoint")?;
+            sqlx::query(mode).fetch_all(&mut *db.read().await?).await.context("checkpoint")?;
         }
         Ok(())
     }
@@ -309,16 +349,18 @@ impl Store {
     }
 }
 
+/// Wait for a connection to read with.
+const READ_WAIT: Duration = Duration::from_secs(30);
 /// Connections that read.
 #[cfg(not(farol_simulation))]
-const STATE_READERS: u32 = 8;
+const STATE_READERS: usize = 8;
 #[cfg(not(farol_simulation))]
-const TELEMETRY_READERS: u32 = 4;
+const TELEMETRY_READERS: usize = 4;
 /// A simulation waits for each of its threads after every step.
 #[cfg(farol_simulation)]
-const STATE_READERS: u32 = 2;
+const STATE_READERS: usize = 2;
 #[cfg(farol_simulation)]
-const TELEMETRY_READERS: u32 = 1;
+const TELEMETRY_READERS: usize = 1;
 
 const COMMITS_PER_CHECKPOINT: u64 = 256;
 /// Cap of a write-ahead log in bytes, the `journal_size_limit` of [`PRAGMAS`].

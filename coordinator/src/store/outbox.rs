@@ -103,6 +103,7 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn due_mails(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>> {
+        let mut read = self.state().read().await?;
         sqlx::query_as(
             "select id, recipient, subject, body, message_id, in_reply_to, attempts from outbox
              where state = 'pending' and next_ms <= $1 and not exists
@@ -111,7 +112,7 @@ impl Store {
         )
         .bind(now.as_ms())
         .bind(limit)
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the outbox")
     }
@@ -148,8 +149,9 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn outbox_counts(&self) -> Result<Vec<(String, i64)>> {
+        let mut read = self.state().read().await?;
         sqlx::query_as("select state, count(*) from outbox group by state order by state")
-            .fetch_all(self.state().read())
+            .fetch_all(&mut *read)
             .await
             .context("read the outbox")
     }

@@ -65,10 +65,11 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn queued_runs(&self) -> Result<Vec<Run>> {
+        let mut read = self.state().read().await?;
         sqlx::query_as(
             "select id, scenario, requested_by, state from scenario_run where state = 'queued' order by created_ms",
         )
-        .fetch_all(self.state().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the runs")
     }

@@ -64,10 +64,11 @@ impl Store {
             Some(backlog) => Some((self.stream(host, backlog.stream).await?, backlog.last_seq)),
             None => None,
         };
+        let mut read = self.telemetry().read().await?;
         let known: Vec<(i64, i64, i64)> =
             sqlx::query_as("select id, last_seq, announced_seq from stream where host_key = $1 and announced_seq <> 0")
                 .bind(host.0)
-                .fetch_all(self.telemetry().read())
+                .fetch_all(&mut *read)
                 .await
                 .context("read the backlog")?;
         let mut changes = Vec::new();
@@ -100,13 +101,14 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn telemetry_of(&self, host: HostKey) -> Result<HostTelemetry> {
+        let mut read = self.telemetry().read().await?;
         let rows: Vec<Raw> = sqlx::query_as(
             "select received, backfilled, lost, last_seq, announced_seq, gap_from_ms, gap_to_ms, gap_batches,
                     metrics, metrics_ms
              from stream where host_key = $1 order by id",
         )
         .bind(host.0)
-        .fetch_all(self.telemetry().read())
+        .fetch_all(&mut *read)
         .await
         .context("read the telemetry")?;
         let mut all = HostTelemetry::default();

@@ -111,9 +111,10 @@ impl Store {
     /// The store failed.
     pub async fn tokens(&self) -> Result<Vec<TokenRow>> {
         type Row = (String, String, i64, Option<i64>, Option<i64>);
+        let mut read = self.state().read().await?;
         let rows: Vec<Row> =
             sqlx::query_as("select name, role, created_ms, expires_ms, revoked_ms from api_token order by name")
-                .fetch_all(self.state().read())
+                .fetch_all(&mut *read)
                 .await
                 .context("read the tokens")?;
         rows.into_iter()
@@ -155,10 +156,11 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn authenticate(&self, token: &str, now: Timestamp) -> Result<TokenState> {
+        let mut read = self.state().read().await?;
         let row: Option<(String, String, Option<i64>)> =
             sqlx::query_as("select name, role, expires_ms from api_token where hash = $1 and revoked_ms is null")
                 .bind(hash(token))
-                .fetch_optional(self.state().read())
+                .fetch_optional(&mut *read)
                 .await
                 .context("read the token")?;
         let Some((name, role, expires_ms)) = row else { return Ok(TokenState::Unknown) };

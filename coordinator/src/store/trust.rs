@@ -96,7 +96,7 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn trust_of(&self, host: HostKey) -> Result<TrustRow> {
-        let mut connection = self.state().read().acquire().await.context("read a host's trust")?;
+        let mut connection = self.state().read().await?;
         select(&mut connection, host).await
     }
 
@@ -105,8 +105,9 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn trust(&self) -> Result<HashMap<HostKey, TrustRow>> {
+        let mut read = self.state().read().await?;
         let rows: Vec<Raw> = sqlx::query_as(sqlx::AssertSqlSafe(format!("select {COLUMNS} from host_trust")))
-            .fetch_all(self.state().read())
+            .fetch_all(&mut *read)
             .await
             .context("read the hosts' trust")?;
         rows.into_iter().map(TryFrom::try_from).collect()
@@ -174,8 +175,9 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub(crate) async fn take_attention(&self) -> Result<Vec<(HostKey, TrustRow, Attention)>> {
+        let mut read = self.state().read().await?;
         let waiting: Option<(i64,)> = sqlx::query_as("select host_key from host_trust where attention > 0 limit 1")
-            .fetch_optional(self.state().read())
+            .fetch_optional(&mut *read)
             .await
             .context("read the hosts' trust")?;
         if waiting.is_none() {
