@@ -6,7 +6,7 @@ use diffy::{DiffOptions, Patch};
 const MOST_PATCH: usize = 192 * 1024;
 /// Most lines on both sides together that are compared: the time that takes
 /// can grow with their square.
-const MOST_LINES: usize = 20_000;
+pub(crate) const MOST_LINES: usize = 20_000;
 
 /// Why a diff was not applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod dist;
 mod fuzz;
 mod portal;
 mod simulate;
@@ -26,6 +27,8 @@ enum Task {
         #[arg(long)]
         exit_after_check: bool,
     },
+    /// Build both programs as they are installed, into target/dist
+    Dist,
     /// Format, lint, deny, and run every test
     Test,
     /// Run the fuzz targets under libFuzzer; `cargo xtask test` runs them over seeds
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.task {
         Task::Demo { exit_after_check } => runtime.block_on(demo::run(exit_after_check)),
+        Task::Dist => dist::run(),
         Task::Test => test::run(),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Task::Simulate(what) => simulate::run(&what),

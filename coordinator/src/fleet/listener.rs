@@ -210,11 +210,12 @@ fn upgrade(
     ) else {
         return problem(StatusCode::UPGRADE_REQUIRED, "upgrade_required", "this path takes a WebSocket of version 13");
     };
+    let sessions = tracker.clone();
     tracker.spawn(async move {
         match hyper::upgrade::on(&mut request).await {
             Ok(upgraded) => {
                 drop(request);
-                session::run(south.app, host, identity, upgraded, stop).await;
+                session::run(south.app, host, identity, upgraded, stop, sessions).await;
             }
             Err(error) => tracing::info!("a WebSocket upgrade failed: {error}"),
         }

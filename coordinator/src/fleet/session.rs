@@ -20,6 +20,7 @@ use farol_protocol::{
     legacy as wire,
     version::VersionRange,
 };
+use futures_util::future::BoxFuture;
 use hyper::upgrade::Upgraded;
 use serde::Deserialize;
 use tokio::{
@@ -27,7 +28,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use super::{
@@ -93,20 +94,25 @@ pub(super) enum End {
     Close(CloseCode, &'static str),
 }
 
-/// Serves one connection until it ends.
-pub(super) async fn run(app: App, host: HostKey, identity: PeerIdentity, upgraded: Upgraded, stop: CancellationToken) {
+/// Opens one connection and serves it until it ends.
+pub(super) async fn run(
+    app: App,
+    host: HostKey,
+    identity: PeerIdentity,
+    upgraded: Upgraded,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+) {
     let session = SessionId::new();
     let span = tracing::info_span!("session", agent_id = identity.host_id, session_id = %session);
-    let served = async {
-        // What it takes to open a session is several times what it takes to
-        // hold one: in a box of its own it is gone before the long part.
-        let socket = Socket::new(upgraded);
-        let key = identity.key_sha256.clone();
-        if let Some(live) = Box::pin(open(app, host, session, (key, Some(identity)), socket, stop)).await {
-            live.run().await;
-        }
-    };
-    served.instrument(span).await;
+    let socket = Socket::new(upgraded);
+    let key = identity.key_sha256.clone();
+    let live = open(app, host, session, (key, Some(identity)), socket, stop).instrument(span.clone()).await;
+    // In a task of its own: what it takes to open a session is several times
+    // what it takes to hold one, and a task keeps its largest size to its end.
+    if let Some(live) = live {
+        tracker.spawn(live.run().instrument(span));
+    }
 }
 
 /// The same on a socket that is open. `key` is the host's in the live set.
@@ -142,14 +148,23 @@ struct Live {
 }
 
 impl Live {
-    async fn run(mut self) {
+    /// Behind pointers throughout: this future stays for as long as the host
+    /// is connected.
+    async fn run(mut self: Box<Self>) {
         let end = self.connection.talk(&mut self.streams).await;
-        drop(self.joined);
-        let replaced = matches!(&end, End::Close(_, reason) if *reason == REPLACED);
-        let Connection { app, host, socket, .. } = self.connection;
-        if Box::pin(over(end, socket)).await && replaced {
-            Box::pin(certificate::replaced(&app, host.key)).await;
-        }
+        self.end(end).await;
+    }
+
+    fn end(self: Box<Self>, end: End) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let Self { connection, joined, .. } = *self;
+            drop(joined);
+            let replaced = matches!(&end, End::Close(_, reason) if *reason == REPLACED);
+            let Connection { app, host, socket, .. } = connection;
+            if over(end, socket).await && replaced {
+                certificate::replaced(&app, host.key).await;
+            }
+        })
     }
 }
 
@@ -176,7 +191,7 @@ async fn open(
     (key_sha256, identity): (String, Option<PeerIdentity>),
     socket: impl Future<Output = Option<Socket>>,
     stop: CancellationToken,
-) -> Option<Live> {
+) -> Option<Box<Live>> {
     let mut socket = socket.await?;
     let host = match app.store.host_by_key(host).await {
         Ok(row) => row,
@@ -262,7 +277,7 @@ async fn open(
                 joined.announce();
                 // That the connection broke off shows in what comes next.
                 certificate::look(&mut connection, Duration::ZERO).await;
-                return Some(Live { connection, streams, joined });
+                return Some(Box::new(Live { connection, streams, joined }));
             }
             Ok(None) => End::Gone,
             Err(error) => {

@@ -17,7 +17,10 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result};
 
 pub(crate) use self::raw::serve;
-use crate::test::{cargo, root};
+use crate::{
+    dist,
+    test::{cargo, root},
+};
 
 /// How long each part runs.
 #[derive(Debug, Clone, Copy)]
@@ -110,12 +113,12 @@ impl Figure {
 /// # Errors
 /// A build or the measurement failed.
 pub(crate) fn run(quick: bool, long: bool, only: Option<Part>) -> Result<()> {
-    say("Building the coordinator (release) and the agent (dist) …");
+    say("Building the coordinator and the agent …");
     cargo(&["build", "--quiet", "--release", "--package", "farol-coordinator", "--package", "xtask", "--bins"])?;
-    cargo(&["build", "--quiet", "--profile", "dist", "--package", "farol-agent", "--bins"])?;
+    let agent = dist::agent()?;
     let binaries = tempfile::tempdir()?;
-    for (profile, name) in [("release", "farol"), ("dist", "farol-agent")] {
-        std::os::unix::fs::symlink(root().join("target").join(profile).join(name), binaries.path().join(name))?;
+    for (path, name) in [(root().join("target/release/farol"), "farol"), (agent, "farol-agent")] {
+        std::os::unix::fs::symlink(path, binaries.path().join(name))?;
     }
     let own: PathBuf = root().join("target/release/xtask");
     let mut command = std::process::Command::new(own);

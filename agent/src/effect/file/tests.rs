@@ -118,7 +118,7 @@ fn a_file_is_replaced_with_its_mode_and_time_of_access_and_its_former_content_is
 fn a_patch_applies_to_what_is_there_or_changes_nothing() {
     let host = Host::new();
     let path = host.write("motd", OLD);
-    let text = patch(&path, OLD.as_bytes(), NEW.as_bytes()).expect("text");
+    let text = patch::between(&path, OLD.as_bytes(), NEW.as_bytes()).expect("text");
     let with = |patch: &str| Apply { content: None, patch: Some(patch.to_owned()), ..host.apply(&path, Some(OLD), "") };
     go(with(&text)).expect("applied");
     assert_eq!(fs::read_to_string(&path).expect("there"), NEW);
@@ -332,8 +332,8 @@ fn a_diff_tells_both_sides_and_changes_nothing() {
     assert!(absent.patch.expect("text").contains("+one\n"));
     fs::write(&path, [0xFF, 0xFE]).expect("writable");
     assert_eq!(diff(&path, NEW).patch, None, "no text");
-    assert_eq!(diff(&host.write("long", &"a\n".repeat(MOST_LINES)), NEW).patch, None, "too long to compare");
-    assert_eq!(fs::read_to_string(host.path("long")).expect("there").len(), MOST_LINES * 2);
+    assert_eq!(diff(&host.write("long", &"a\n".repeat(patch::MOST_LINES)), NEW).patch, None, "too long to compare");
+    assert_eq!(fs::read_to_string(host.path("long")).expect("there").len(), patch::MOST_LINES * 2);
 }
 
 #[test]
