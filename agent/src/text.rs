@@ -140,6 +140,7 @@ catalogue! {
         ServiceChanged: "o serviço `{service}` não está como quem aprovou viu", "the service `{service}` is not as the approver saw it";
         NoStatus: "a política não diz como perguntar o estado do serviço `{service}`; inclua run.status", "the policy does not say how to ask for the state of the service `{service}`; add run.status";
         BusFailed: "o systemd não atendeu para o serviço `{service}`: {error}", "systemd failed on the service `{service}`: {error}";
+        BusDenied: "o systemd não deixa o usuário do agente controlar o serviço `{service}` ({error}); dê a ele uma regra do polkit, como em docs/OPERATIONS.md, ou inclua run com sudo na política", "systemd does not let the agent's user control the service `{service}` ({error}); give it a polkit rule, as in docs/OPERATIONS.md, or add run with sudo to the policy";
         JobEnded: "o systemd terminou `{verb}` do serviço `{service}` com `{result}`", "systemd ended `{verb}` of the service `{service}` with `{result}`";
         Busy: "outra ação está em execução", "another action is running";
         Stopping: "o agente está parando", "the agent is stopping";

@@ -56,7 +56,14 @@ impl Service {
         let began = Instant::now();
         let unit = unit_name(&self.name);
         let failed = |error: &zbus::Error| {
-            Why::failed(Detail::BusFailed, vec![("service", self.name.clone()), ("error", error.to_string())])
+            // As a systemd without polkit, or with a rule that does not cover it, says it. By its words: the
+            // library has the same error in several shapes.
+            let text = error.to_string();
+            let denied = ["AccessDenied", "InteractiveAuthorizationRequired"]
+                .iter()
+                .any(|name| text.starts_with(&format!("org.freedesktop.DBus.Error.{name}")));
+            let detail = if denied { Detail::BusDenied } else { Detail::BusFailed };
+            Why::failed(detail, vec![("service", self.name.clone()), ("error", text)])
         };
         if let Some(seen) = self.seen_active {
             match course.within(bus.unit(&unit)).await {
@@ -207,7 +214,8 @@ mod tests {
         assert!(weak.detail.is_some_and(|detail| detail.contains("`failed`")));
         let denied = go(&systemd, &service("denied", ServiceVerb::Start, None), LONG, None).await;
         assert_eq!(denied.state, FinalState::Failed);
-        assert!(denied.detail.is_some_and(|detail| detail.contains("not for you")));
+        let detail = denied.detail.expect("why");
+        assert!(detail.contains("not for you") && detail.contains("polkit"), "{detail}");
     }
 
     #[tokio::test]

@@ -119,6 +119,16 @@ async fn an_agent_killed_during_an_execution_reports_it_as_interrupted_and_leave
     })
     .await
     .unwrap();
+    // Before the journal knows the group, a survivor is beyond its reach.
+    let journal = agent.state_dir().join("journal.db");
+    wait_until("the journal to know the group", Duration::from_secs(20), async || {
+        let mut connection = SqliteConnection::connect(&format!("sqlite://{}", journal.display())).await?;
+        let known: (i64,) =
+            sqlx::query_as("select count(*) from entry where pgid is not null").fetch_one(&mut connection).await?;
+        Ok((known.0 == 1).then_some(()))
+    })
+    .await
+    .unwrap();
     let alive = || runs(&pid);
     agent.kill().await.unwrap();
     assert!(alive(), "the effect does not outlive its agent, so the test shows nothing");
