@@ -120,10 +120,9 @@ impl Dispatch {
 
     /// Which hosts to look at now; none for all of them, which comes round
     /// every `period`.
-    pub(crate) fn due(&self, period: Duration) -> Option<Vec<HostKey>> {
+    pub(crate) fn due(&self, now: Instant, period: Duration) -> Option<Vec<HostKey>> {
         let hosts = std::mem::take(&mut *self.hosts.lock().unwrap_or_else(PoisonError::into_inner));
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
         if hosts.is_empty() || all.is_none_or(|at| now - at >= period) {
             *all = Some(now);
             return None;
@@ -278,5 +277,26 @@ impl Shared {
             answer = crate::advice::chat(self.llm.as_ref(), context.as_ref(), self.language(), message) => Ok(answer),
             () = self.stop.cancelled() => Err(Error::Refused("the coordinator is stopping; ask again in a moment".to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_looked_at_when_asked_for_and_all_of_them_every_period() {
+        const PERIOD: Duration = Duration::from_secs(1);
+        let (dispatch, now) = (Dispatch::default(), Instant::now());
+        dispatch.look_at(HostKey(7));
+        assert_eq!(dispatch.due(now, PERIOD), None, "all of them at first");
+        for key in [7, 3, 7] {
+            dispatch.look_at(HostKey(key));
+        }
+        assert_eq!(dispatch.due(now, PERIOD), Some(vec![HostKey(3), HostKey(7)]));
+        assert_eq!(dispatch.due(now, PERIOD), None, "nobody in particular");
+        // However often it is asked for one of them.
+        dispatch.look_at(HostKey(3));
+        assert_eq!(dispatch.due(now + PERIOD, PERIOD), None);
     }
 }

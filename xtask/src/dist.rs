@@ -53,15 +53,16 @@ pub(crate) fn agent() -> Result<PathBuf> {
         .arg(&folder);
     // Options of lld, which is this target's linker unless somebody chose another.
     if cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))
-        && std::env::var_os("RUSTFLAGS").is_none()
+        && ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"].iter().all(|name| std::env::var_os(name).is_none())
     {
-        command.env("RUSTFLAGS", link_flags(&root()));
+        command.env("CARGO_ENCODED_RUSTFLAGS", link_flags(&root()));
     }
     run_in_root(&mut command)?;
     Ok(folder.join("dist/farol-agent"))
 }
 
+/// In Cargo's encoding, since the folder's name may hold a space.
 fn link_flags(root: &Path) -> String {
-    let script = root.join("agent/link/no-unwind-tables.ld");
-    format!("-C link-arg=-Wl,--icf=all -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,{}", script.display())
+    let script = format!("-Clink-arg=-Wl,-T,{}", root.join("agent/link/no-unwind-tables.ld").display());
+    ["-Clink-arg=-Wl,--icf=all", "-Clink-arg=-Wl,--no-eh-frame-hdr", &script].join("\u{1f}")
 }

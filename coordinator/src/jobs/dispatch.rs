@@ -11,6 +11,7 @@ use farol_protocol::{
 };
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use crate::{
     action::{Event, State},
@@ -43,7 +44,7 @@ pub(super) async fn pass(app: App) -> Result<()> {
     let now = Timestamp::now();
     // A thousand orders that end at once wake this a thousand times: each time
     // only what has changed is read.
-    let open = match app.wake.dispatch.due(EVERY) {
+    let open = match app.wake.dispatch.due(Instant::now(), EVERY) {
         None => app.store.open_actions().await?,
         Some(hosts) => app.store.open_actions_of(&hosts).await?,
     };

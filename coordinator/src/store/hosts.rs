@@ -577,3 +577,51 @@ pub(super) async fn ensure(connection: &mut AnyConnection, name: &str, now: Time
     .context("store the host")?;
     Ok(id)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::atomic::Ordering, time::Duration};
+
+    use farol_protocol::FromAgent;
+    use serde_json::json;
+
+    use super::*;
+
+    fn hello(version: &str, journal_seq: u64) -> Hello {
+        let text = json!({
+            "method": "hello", "agent_id": "h", "name": "h", "version": version, "capabilities": ["command.exec"],
+            "timestamp": Timestamp::now(), "protocol": {"min": 1, "max": 1},
+            "journal": {"id": "0198c7a2-5d3e-7c41-9a77-3f0c5d1e2b4b", "seq": journal_seq},
+            "stream": "0198c7a2-5d3e-7c41-9a77-3f0c5d1e2b4c", "max_unsigned_class": "R2", "effects_allowed": true,
+        })
+        .to_string();
+        match FromAgent::parse(&text) {
+            Ok(FromAgent::Hello(hello)) => *hello,
+            other => panic!("no hello: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hello_that_says_nothing_new_is_not_written_and_any_other_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).await.expect("a store");
+        let now = Timestamp::now();
+        let by = Operator::local_administrator();
+        store.add_host(&by, "h", Duration::from_secs(60), now).await.expect("a host");
+        let said = async |hello: &Hello| {
+            let host = store.host("h").await.expect("the host");
+            let journal = store.journal_of(host.key).await.expect("read");
+            let before = store.state().commits.load(Ordering::Relaxed);
+            store.said_hello(&host, journal, hello, now).await.expect("saved");
+            store.state().commits.load(Ordering::Relaxed) - before
+        };
+        assert_eq!(said(&hello("1", 4)).await, 1, "the first");
+        assert_eq!(said(&hello("1", 4)).await, 0, "the same");
+        assert_eq!(said(&hello("1", 5)).await, 1, "a journal that went on");
+        assert_eq!(said(&hello("2", 5)).await, 1, "another version");
+        let host = store.host("h").await.expect("the host");
+        assert_eq!(host.agent_version.as_deref(), Some("2"));
+        let journal = store.journal_of(host.key).await.expect("read").expect("known");
+        assert_eq!(journal.seq, 5);
+    }
+}

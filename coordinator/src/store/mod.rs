@@ -238,15 +238,13 @@ impl Db {
     }
 
     async fn close(&self) {
-        if let Some(connection) = self.writer.lock().await.take()
-            && let Err(error) = connection.close().await
-        {
-            tracing::warn!("a database did not close cleanly: {error}");
-        }
-        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
-        for connection in readers {
-            // The last one to close folds the log in; that one failing is told above.
-            let _closed = connection.close().await;
+        let mut connections = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
+        connections.extend(self.writer.lock().await.take());
+        // The last one folds the write-ahead log in.
+        for connection in connections {
+            if let Err(error) = connection.close().await {
+                tracing::warn!("a database did not close cleanly: {error}");
+            }
         }
     }
 
@@ -255,7 +253,7 @@ impl Db {
         self.failing.load(Ordering::Relaxed)
     }
 
-    /// A connection outside the pool, for a task that keeps it.
+    /// A new connection, for whoever keeps it.
     async fn own_connection(&self) -> Result<AnyConnection> {
         let mut connection = AnyConnection::connect(&self.url).await.context("open the database")?;
         connection.execute(PRAGMAS).await.context("configure the database")?;
