@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use farol_protocol::{
     Effect,
-    registry::{Registry, RunsOn, Target},
+    registry::{Registry, RunsOn},
 };
 
 const WEEK_MS: u64 = 7 * 86_400_000;
@@ -33,9 +33,8 @@ pub fn check(data: &[u8]) {
         }
         for check in &scenario.checks {
             assert!(ids.insert(&check.id), "two checks are called {}", check.id);
-            let (Target::Missing { every_ms, .. } | Target::Ready(farol_protocol::report::CheckSpec { every_ms, .. })) =
-                &check.target;
-            assert!((100..=WEEK_MS).contains(every_ms), "{every_ms}");
+            let every_ms = check.target.every_ms();
+            assert!((100..=WEEK_MS).contains(&every_ms), "{every_ms}");
         }
         if let Some(proposal) = &scenario.propose {
             Effect::parse(proposal.kind, &proposal.params).expect("a proposal can be ordered");

@@ -10,12 +10,16 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+mod probe;
+
+use self::probe::AnyProbe;
 use crate::{
     ActionKind, CheckId, Effect, Language,
-    report::{CheckSpec, Limits, Probe},
+    report::{CheckSpec, Limits},
+    system::SystemSpec,
     yaml::{self, Location, Mistake, Spanned},
 };
 
@@ -191,8 +195,10 @@ pub struct Check {
 /// Whether a check can run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
-    /// It can.
+    /// It can, on an agent or on the coordinator.
     Ready(CheckSpec),
+    /// It can, on the coordinator only.
+    System(SystemSpec),
     /// A variable has no value.
     Missing {
         /// Its name.
@@ -200,6 +206,28 @@ pub enum Target {
         /// Interval in ms, so that the scenario keeps saying so.
         every_ms: u64,
     },
+}
+
+impl Target {
+    /// Interval in ms.
+    #[must_use]
+    pub const fn every_ms(&self) -> u64 {
+        match self {
+            Self::Ready(CheckSpec { every_ms, .. })
+            | Self::System(SystemSpec { every_ms, .. })
+            | Self::Missing { every_ms, .. } => *every_ms,
+        }
+    }
+
+    /// Its thresholds, where it has some.
+    #[must_use]
+    pub const fn limits(&self) -> Option<&Limits> {
+        match self {
+            Self::Ready(spec) => spec.probe.limits(),
+            Self::System(spec) => Some(spec.probe.limits()),
+            Self::Missing { .. } => None,
+        }
+    }
 }
 
 /// An action that may be proposed. It is validated like one from a person.
@@ -341,8 +369,8 @@ struct ScenarioDoc {
 struct CheckDoc {
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     name: Spanned<String>,
-    #[cfg_attr(feature = "schema", schemars(with = "Probe"))]
-    probe: Spanned<Probe>,
+    #[cfg_attr(feature = "schema", schemars(with = "AnyProbe"))]
+    probe: Spanned<AnyProbe>,
 }
 
 #[derive(Deserialize)]
@@ -436,7 +464,7 @@ impl Registry {
             .flat_map(|scenario| &scenario.checks)
             .filter_map(|check| match &check.target {
                 Target::Ready(spec) => Some(spec.clone()),
-                Target::Missing { .. } => None,
+                Target::System(_) | Target::Missing { .. } => None,
             })
             .collect()
     }
@@ -541,7 +569,7 @@ fn resolve(
         let place = if single { doc.id.referenced } else { check.name.referenced };
         let id: CheckId = id.parse().map_err(|error: crate::id::InvalidId| Mistake::at(place, error.to_string()))?;
         checks.push(Check {
-            target: target(&id, &check.probe, every_ms, timeout_ms, variables)?,
+            target: target(&id, &check.probe, every_ms, timeout_ms, doc.runs_on, variables)?,
             id,
             name: check.name.value.clone(),
         });
@@ -575,71 +603,47 @@ fn resolve(
 /// Fills in a probe's variables and judges what it then says.
 fn target(
     id: &CheckId,
-    probe: &Spanned<Probe>,
+    probe: &Spanned<AnyProbe>,
     every_ms: u64,
     timeout_ms: u64,
+    runs_on: RunsOn,
     variables: &Variables<'_>,
 ) -> Result<Target, Mistake> {
     let place = probe.referenced;
-    let mut probe = probe.value.clone();
-    let missing = match &mut probe {
-        Probe::Http(http) => {
-            let missing = variables.fill(&mut http.url, place)?;
-            match &mut http.contains {
-                Some(contains) => missing.or(variables.fill(contains, place)?),
-                None => missing,
-            }
+    let (probe, missing) = match &probe.value {
+        AnyProbe::Wire(probe) => {
+            let (probe, missing) = variables.fill_all(probe, place)?;
+            (AnyProbe::Wire(probe), missing)
         }
-        Probe::Tcp(tcp) => variables.fill(&mut tcp.address, place)?,
-        Probe::Sqlite(sqlite) => variables.fill(&mut sqlite.path, place)?,
-        Probe::Disk(_)
-        | Probe::Memory(_)
-        | Probe::Load(_)
-        | Probe::Process(_)
-        | Probe::Unit(_)
-        | Probe::Container(_)
-        | Probe::Journal(_) => None,
+        AnyProbe::System(probe) if runs_on == RunsOn::Agent => {
+            return Err(Mistake::at(
+                place,
+                format!("`{}` is asked by the coordinator only; remove `runs_on: agent`", probe.kind()),
+            ));
+        }
+        AnyProbe::System(probe) => {
+            let (probe, missing) = variables.fill_all(probe, place)?;
+            (AnyProbe::System(probe), missing)
+        }
     };
-    let limits: &Limits = match &probe {
-        Probe::Http(http) => &http.limits,
-        Probe::Tcp(tcp) => &tcp.limits,
-        Probe::Disk(disk) => &disk.limits,
-        Probe::Memory(limits) | Probe::Load(limits) => limits,
-        Probe::Process(_) | Probe::Container(_) => &Limits::default(),
-        Probe::Sqlite(sqlite) => &sqlite.limits,
-        Probe::Unit(unit) => &unit.limits,
-        Probe::Journal(journal) => &journal.limits,
+    let (limits, mistake) = match &probe {
+        AnyProbe::Wire(probe) => (probe.limits(), probe.mistake()),
+        AnyProbe::System(probe) => (Some(probe.limits()), probe.mistake()),
     };
-    if let Some(mistake) = limits.mistake() {
+    if let Some(mistake) = limits.and_then(Limits::mistake) {
         return Err(Mistake::at(place, mistake));
     }
     if let Some(variable) = missing {
         return Ok(Target::Missing { variable, every_ms });
     }
-    let mistake = match &probe {
-        Probe::Http(http) if !http.url.starts_with("http://") && !http.url.starts_with("https://") => {
-            Some(format!("`{}` is not an http:// or https:// address", http.url))
-        }
-        Probe::Tcp(tcp) if tcp.address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) => {
-            Some(format!("`{}` is not of the form host:port", tcp.address))
-        }
-        Probe::Sqlite(sqlite) if !sqlite.path.starts_with('/') => {
-            Some(format!("`{}` is not an absolute path", sqlite.path))
-        }
-        Probe::Process(process) if process.max.is_some_and(|max| max < process.min) => {
-            Some("`max` lies below `min`".to_owned())
-        }
-        Probe::Unit(unit) if !unit.name.contains('.') => {
-            Some(format!("`{}` has no type; write `{}.service`", unit.name, unit.name))
-        }
-        Probe::Container(container) if container.name.is_empty() => Some("the container has no name".to_owned()),
-        Probe::Journal(journal) if journal.pattern.is_empty() => Some("`pattern` is empty".to_owned()),
-        _ => None,
-    };
-    match mistake {
-        Some(message) => Err(Mistake::at(place, message)),
-        None => Ok(Target::Ready(CheckSpec { id: id.clone(), every_ms, timeout_ms, probe })),
+    if let Some(mistake) = mistake {
+        return Err(Mistake::at(place, mistake));
     }
+    let id = id.clone();
+    Ok(match probe {
+        AnyProbe::Wire(probe) => Target::Ready(CheckSpec { id, every_ms, timeout_ms, probe }),
+        AnyProbe::System(probe) => Target::System(SystemSpec { id, every_ms, timeout_ms, probe }),
+    })
 }
 
 fn duration(text: &Spanned<String>) -> Result<Duration, Mistake> {
@@ -662,6 +666,40 @@ struct Variables<'a> {
 }
 
 impl Variables<'_> {
+    /// Fills every text inside a probe; answers the first name without a value.
+    fn fill_all<T: Serialize + DeserializeOwned>(
+        &self,
+        probe: &T,
+        place: Location,
+    ) -> Result<(T, Option<String>), Mistake> {
+        let broken = |error: serde_json::Error| Mistake::at(place, error.to_string());
+        let mut document = serde_json::to_value(probe).map_err(broken)?;
+        let mut missing = None;
+        self.fill_value(&mut document, place, &mut missing)?;
+        Ok((serde_json::from_value(document).map_err(broken)?, missing))
+    }
+
+    fn fill_value(&self, value: &mut Value, place: Location, missing: &mut Option<String>) -> Result<(), Mistake> {
+        match value {
+            Value::String(text) => {
+                let name = self.fill(text, place)?;
+                *missing = missing.take().or(name);
+            }
+            Value::Array(items) => {
+                for item in items {
+                    self.fill_value(item, place, missing)?;
+                }
+            }
+            Value::Object(fields) => {
+                for field in fields.values_mut() {
+                    self.fill_value(field, place, missing)?;
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+        Ok(())
+    }
+
     /// Replaces each `${NAME}` in `text`; answers the first name without a value.
     fn fill(&self, text: &mut String, place: Location) -> Result<Option<String>, Mistake> {
         let mut filled = String::with_capacity(text.len());
@@ -690,6 +728,7 @@ impl Variables<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{report::Probe, system::SystemProbe};
 
     const GOOD: &str = r#"
 version: 1
@@ -756,7 +795,10 @@ scenarios:
             ("site: lab,", "site: moon,", 8, "moon"),
             ("id: funnel", "id: desk.api.health", 18, "twice"),
             ("title: Desk", "titel: Desk", 11, "did you mean `title`"),
-            ("http: {url:", "htpp: {url:", 17, "htpp"),
+            ("http: {url:", "htpp: {url:", 17, "did you mean `http`"),
+            ("http: {url: \"${DESK_URL}/health\"", "odoo: {rul: x", 17, "did you mean `url`"),
+            ("http: {url: \"${DESK_URL}/health\"", "odoo: {url: x", 17, "http://"),
+            ("http: {url: \"${DESK_URL}/health\"}", "http: {url: \"http://a\"}, tcp: {address: a:1}", 17, "one probe"),
             ("\"${DESK_URL}/health\"", "\"ftp://x\"", 17, "http://"),
         ];
         for (from, to, line, says) in cases {
@@ -765,6 +807,20 @@ scenarios:
             assert!(mistake.column >= 1, "{to}: {mistake}");
             assert!(mistake.message.contains(says), "{to}: {mistake}");
         }
+    }
+
+    #[test]
+    fn a_system_is_asked_by_the_coordinator_only() {
+        let quorum =
+            GOOD.replacen("{http: {url: \"${DESK_URL}/health\"}}", "{proxmox: {integration: pve, look: quorum}}", 1);
+        let registry = Registry::parse(&quorum, &|_| None).expect("valid");
+        let target = &registry.scenarios[0].checks[0].target;
+        assert!(
+            matches!(target, Target::System(spec) if matches!(&spec.probe, SystemProbe::Proxmox(probe) if probe.integration == "pve")),
+            "{target:?}"
+        );
+        let mistake = refuse(&quorum.replacen("hosts: [vm122]\n    checks", "runs_on: agent\n    checks", 1));
+        assert!(mistake.message.contains("runs_on"), "{mistake}");
     }
 
     #[test]

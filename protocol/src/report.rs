@@ -108,6 +108,10 @@ pub enum Probe {
 }
 
 impl Probe {
+    /// The keys in `registry.yaml` and on the wire, in the order of the variants.
+    pub const KINDS: [&'static str; 10] =
+        ["http", "tcp", "disk", "memory", "load", "process", "sqlite", "unit", "container", "journal"];
+
     /// The key in `registry.yaml` and on the wire.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -122,6 +126,47 @@ impl Probe {
             Self::Unit(_) => "unit",
             Self::Container(_) => "container",
             Self::Journal(_) => "journal",
+        }
+    }
+
+    /// Its thresholds, where it has some.
+    #[must_use]
+    pub const fn limits(&self) -> Option<&Limits> {
+        match self {
+            Self::Http(HttpProbe { limits, .. })
+            | Self::Tcp(TcpProbe { limits, .. })
+            | Self::Disk(DiskProbe { limits, .. })
+            | Self::Sqlite(SqliteProbe { limits, .. })
+            | Self::Unit(UnitProbe { limits, .. })
+            | Self::Journal(JournalProbe { limits, .. })
+            | Self::Memory(limits)
+            | Self::Load(limits) => Some(limits),
+            Self::Process(_) | Self::Container(_) => None,
+        }
+    }
+
+    /// What is wrong with it apart from its thresholds, if anything is.
+    #[must_use]
+    pub fn mistake(&self) -> Option<String> {
+        match self {
+            Self::Http(http) if !http.url.starts_with("http://") && !http.url.starts_with("https://") => {
+                Some(format!("`{}` is not an http:// or https:// address", http.url))
+            }
+            Self::Tcp(tcp) if tcp.address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) => {
+                Some(format!("`{}` is not of the form host:port", tcp.address))
+            }
+            Self::Sqlite(sqlite) if !sqlite.path.starts_with('/') => {
+                Some(format!("`{}` is not an absolute path", sqlite.path))
+            }
+            Self::Process(process) if process.max.is_some_and(|max| max < process.min) => {
+                Some("`max` lies below `min`".to_owned())
+            }
+            Self::Unit(unit) if !unit.name.contains('.') => {
+                Some(format!("`{}` has no type; write `{}.service`", unit.name, unit.name))
+            }
+            Self::Container(container) if container.name.is_empty() => Some("the container has no name".to_owned()),
+            Self::Journal(journal) if journal.pattern.is_empty() => Some("`pattern` is empty".to_owned()),
+            _ => None,
         }
     }
 }

@@ -102,7 +102,7 @@ impl Prober {
             language,
             limit: Duration::from_millis(spec.timeout_ms.clamp(*TIMEOUT_MS.start(), *TIMEOUT_MS.end())),
         };
-        let seen = match limits(&spec.probe).and_then(Limits::mistake) {
+        let seen = match spec.probe.limits().and_then(Limits::mistake) {
             Some(why) => probing.not_configured(Text::BadLimits, &[("why", why)]),
             None => match &spec.probe {
                 Probe::Http(probe) => http::run(self, probing, probe).await,
@@ -126,20 +126,6 @@ impl Prober {
             observed_at: now,
             cause: seen.cause,
         }
-    }
-}
-
-const fn limits(probe: &Probe) -> Option<&Limits> {
-    match probe {
-        Probe::Http(http::HttpProbe { limits, .. })
-        | Probe::Tcp(tcp::TcpProbe { limits, .. })
-        | Probe::Disk(disk::DiskProbe { limits, .. })
-        | Probe::Sqlite(sqlite::SqliteProbe { limits, .. })
-        | Probe::Unit(unit::UnitProbe { limits, .. })
-        | Probe::Journal(journal::JournalProbe { limits, .. })
-        | Probe::Memory(limits)
-        | Probe::Load(limits) => Some(limits),
-        Probe::Process(_) | Probe::Container(_) => None,
     }
 }
 

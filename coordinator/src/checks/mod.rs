@@ -84,10 +84,7 @@ fn here(registry: &Registry) -> impl Iterator<Item = &Scenario> {
 }
 
 fn every(scenario: &Scenario) -> i64 {
-    let shortest = scenario.checks.iter().map(|check| match &check.target {
-        Target::Ready(spec) => spec.every_ms,
-        Target::Missing { every_ms, .. } => *every_ms,
-    });
+    let shortest = scenario.checks.iter().map(|check| check.target.every_ms());
     i64::try_from(shortest.min().unwrap_or(300_000)).unwrap_or(i64::MAX)
 }
 
@@ -172,7 +169,7 @@ impl Runner {
                 let _slot = self.slots.acquire().await.ok()?;
                 Some(self.prober.run(spec, Timestamp::now()).await)
             }
-            Target::Ready(_) => None,
+            Target::Ready(_) | Target::System(_) => None,
             Target::Missing { variable, .. } => Some(Report {
                 check: id.clone(),
                 status: Status::Unknown,

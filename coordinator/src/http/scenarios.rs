@@ -166,11 +166,7 @@ fn one(app: &Shared, scenario: &Scenario, check: &Check, host: Option<&String>, 
 
 /// Whether a check has missed three of its times, with a minute for the way.
 fn is_stale(check: &Check, observed_at: Timestamp, now: Timestamp) -> bool {
-    let every_ms = match &check.target {
-        Target::Ready(spec) => spec.every_ms,
-        Target::Missing { every_ms, .. } => *every_ms,
-    };
-    let patience = i64::try_from(every_ms).unwrap_or(i64::MAX).saturating_mul(3).saturating_add(60_000);
+    let patience = i64::try_from(check.target.every_ms()).unwrap_or(i64::MAX).saturating_mul(3).saturating_add(60_000);
     now.since(observed_at) > patience
 }
 

@@ -1,11 +1,7 @@
 //! Adds advice to findings that have none: deterministic, or worded by the
 //! model where one is configured and stands up to its evidence.
 
-use farol_protocol::{
-    Plan, Timestamp,
-    registry::{Persona, Target},
-    report::Probe,
-};
+use farol_protocol::{Plan, Timestamp, registry::Persona};
 
 use crate::{
     action::State,
@@ -120,16 +116,5 @@ pub async fn context(app: &Shared, row: &FindingRow) -> Result<Context> {
 fn thresholds(app: &Shared, row: &FindingRow) -> Option<farol_protocol::report::Limits> {
     let scenario = app.registry.scenarios.iter().find(|scenario| scenario.id == row.scenario)?;
     let check = scenario.checks.iter().find(|check| check.id.as_str() == row.check_id)?;
-    let Target::Ready(spec) = &check.target else { return None };
-    match &spec.probe {
-        Probe::Http(probe) => Some(probe.limits),
-        Probe::Tcp(probe) => Some(probe.limits),
-        Probe::Disk(probe) => Some(probe.limits),
-        Probe::Memory(limits) | Probe::Load(limits) => Some(*limits),
-        Probe::Sqlite(probe) => Some(probe.limits),
-        Probe::Unit(probe) => Some(probe.limits),
-        Probe::Journal(probe) => Some(probe.limits),
-        Probe::Process(_) | Probe::Container(_) => None,
-    }
-    .filter(|limits| limits.warning.is_some() || limits.critical.is_some())
+    check.target.limits().copied().filter(|limits| limits.warning.is_some() || limits.critical.is_some())
 }
