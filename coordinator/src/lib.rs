@@ -18,6 +18,7 @@ pub mod http;
 pub mod http_keys;
 pub mod inbox;
 pub mod ingest;
+pub mod integrations;
 pub mod jobs;
 pub mod metrics;
 pub mod notify;

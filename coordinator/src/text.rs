@@ -21,6 +21,8 @@ macro_rules! say {
     };
 }
 
+pub(crate) use say;
+
 mod advice;
 mod line;
 mod words;

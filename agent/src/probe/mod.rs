@@ -31,6 +31,8 @@ use farol_protocol::{
 use tokio::{task::spawn_blocking, time::timeout};
 
 use self::text::Text;
+pub use self::text::{cause_words, is_local, is_no_way};
+pub use crate::tls::tls_error;
 use crate::{
     config::DEFAULT_DOCKER_SOCKET,
     policy::Policy,

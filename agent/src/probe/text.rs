@@ -103,8 +103,19 @@ pub(super) fn io_words(language: Language, error: &io::Error) -> String {
     text.say(language, &[])
 }
 
+/// Whether no way leads to the target, so that nothing is known of it.
+#[must_use]
+pub fn is_no_way(error: &(dyn StdError + 'static)) -> bool {
+    use io::ErrorKind as Kind;
+
+    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|io| {
+        matches!(io.kind(), Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown | Kind::TimedOut)
+    })
+}
+
 /// Whether the fault lies with this host, so that nothing is known of the target.
-pub(super) fn is_local(error: &(dyn StdError + 'static)) -> bool {
+#[must_use]
+pub fn is_local(error: &(dyn StdError + 'static)) -> bool {
     use io::ErrorKind as Kind;
 
     causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|io| {
@@ -117,7 +128,8 @@ pub(super) fn is_local(error: &(dyn StdError + 'static)) -> bool {
 const OUT_OF_FILES: [i32; 2] = [23, 24];
 
 /// The innermost known cause of `error` in the operator's words.
-pub(super) fn cause_words(language: Language, error: &(dyn StdError + 'static)) -> String {
+#[must_use]
+pub fn cause_words(language: Language, error: &(dyn StdError + 'static)) -> String {
     if let Some(tls) = tls_error(error) {
         return Text::Tls.say(language, &[("why", &tls.to_string())]);
     }

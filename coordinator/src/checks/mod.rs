@@ -1,5 +1,8 @@
 //! T0: the checks that run on the coordinator, when they are due or asked for.
 
+pub(crate) mod seen;
+pub(crate) mod system;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
