@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use farol_protocol::{
-    Language, Report, Timestamp,
-    registry::{Registry, RunsOn},
-};
+use farol_protocol::{Language, Report, Timestamp, registry::RunsOn};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::Instant,
@@ -21,11 +18,12 @@ use crate::{
     auth::Operator,
     checks::Schedule,
     config::Config,
-    correlate::{CheckKey, Rules},
+    correlate::CheckKey,
     error::{Error, Result},
     events::Events,
     fleet::{Fleet, Trust},
     http_keys::HttpKeys,
+    integrations::Integrations,
     metrics::Metrics,
     notify::Mailer,
     output::Outputs,
@@ -38,6 +36,7 @@ use crate::{
         runs::Run,
     },
     text,
+    watched::{Watched, Watching},
 };
 
 /// Handle to everything; cheap to clone.
@@ -49,10 +48,10 @@ pub struct Shared {
     pub config: Config,
     /// What is known.
     pub store: Store,
-    /// What is watched.
-    pub registry: Registry,
-    /// How reports become findings.
-    pub rules: Rules,
+    /// What is watched, and how reports become findings.
+    pub watching: Watching,
+    /// Systems that checks ask with credentials.
+    pub integrations: Integrations,
     /// Who is connected.
     pub fleet: Fleet,
     /// Secrets of hosts that sign their requests.
@@ -73,8 +72,6 @@ pub struct Shared {
     pub mailer: Option<Mailer>,
     /// When scenarios are due.
     pub schedule: Schedule,
-    /// Hosts of the registry by name.
-    pub hosts: HashMap<String, HostKey>,
     /// Work that can be woken.
     pub wake: Wake,
     /// Telemetry goes to its one writer.
@@ -186,8 +183,14 @@ impl Board {
 impl Shared {
     /// Language of what operators read.
     #[must_use]
-    pub const fn language(&self) -> Language {
-        self.registry.language
+    pub fn language(&self) -> Language {
+        self.watched().registry.language
+    }
+
+    /// What is watched at present.
+    #[must_use]
+    pub fn watched(&self) -> Arc<Watched> {
+        self.watching.get()
     }
 
     /// Whether a host is connected, or one without a certificate posts its
@@ -195,7 +198,7 @@ impl Shared {
     /// agent, whose silence no other program's posts may hide.
     #[must_use]
     pub fn present(&self, host: &HostRow, now: Timestamp) -> bool {
-        let limit = i64::try_from(self.registry.silence.after.as_millis()).unwrap_or(i64::MAX);
+        let limit = i64::try_from(self.watched().registry.silence.after.as_millis()).unwrap_or(i64::MAX);
         self.fleet.online(host.key)
             || host.cert_not_after.is_none() && self.fleet.last_post(host.key).is_some_and(|at| now.since(at) <= limit)
     }
@@ -243,7 +246,8 @@ impl Shared {
     /// # Errors
     /// No such scenario, or the store failed.
     pub async fn run_scenario(&self, by: &Operator, scenario: &str) -> Result<Run> {
-        let known = self.registry.scenarios.iter().find(|known| known.id == scenario);
+        let watched = self.watched();
+        let known = watched.registry.scenarios.iter().find(|known| known.id == scenario);
         let known = known.ok_or_else(|| Error::NotFound { what: "scenario", id: scenario.to_owned() })?;
         if known.runs_on == RunsOn::Agent {
             return Err(Error::Refused(format!(

@@ -29,10 +29,11 @@ pub mod roster;
 pub mod simulation;
 pub mod store;
 pub mod text;
+pub mod watched;
 
-use std::{collections::HashMap, fs::TryLockError, net::SocketAddr, path::Path, sync::Arc};
+use std::{fs::TryLockError, net::SocketAddr, path::Path, sync::Arc};
 
-use farol_protocol::{Timestamp, registry::Registry};
+use farol_protocol::Timestamp;
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::{mpsc, oneshot},
@@ -44,11 +45,12 @@ use crate::{
     app::{App, Board, Shared, Wake},
     checks::Schedule,
     config::Config,
-    correlate::Rules,
     error::{Error, Result},
     fleet::Southbound,
+    integrations::{Integrations, Vault},
     notify::{MailConfig, Mailer},
-    store::{Store, hosts::HostKey},
+    store::Store,
+    watched::{Watched, Watching},
 };
 
 /// Name of the setting that tells `farol host add` where agents connect.
@@ -72,9 +74,8 @@ pub struct Addresses {
 /// # Errors
 /// The configuration, the registry, the store or a port is not usable.
 pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop: CancellationToken) -> Result<()> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let registry = Registry::parse(&config::read(&config.registry)?, &environment)
-        .map_err(|mistake| Error::Document { path: config.registry.clone(), mistake })?;
+    let text = config::read(&config.registry)?;
+    let registry = jobs::registry::parse(&config.registry, &text)?;
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(&config.data_dir).await?;
     let trust = fleet::Trust::open(&config.data_dir.join("pki"))?;
@@ -87,13 +88,14 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
 
     let now = Timestamp::now();
     store.sync_hosts(&registry, now).await?;
-    let hosts: HashMap<String, HostKey> = store.hosts().await?.into_iter().map(|host| (host.name, host.key)).collect();
+    let hosts = jobs::registry::hosts(&store).await?;
     let (bulk, bulk_queue) = mpsc::channel(BULK_QUEUE);
     let (committed, committed_queue) = mpsc::channel(COMMITTED_QUEUE);
     let (acknowledge, acknowledged) = mpsc::channel(16);
     let writer = store.bulk_writer(committed).await?;
+    let integrations = Integrations::new(Vault::open_or_create(&config.data_dir)?);
+    integrations.refresh(&store).await?;
     let app: App = Arc::new(Shared {
-        rules: Rules::new(&registry, &hosts),
         schedule: Schedule::new(&registry, now, fastrand::f64),
         llm: ollama(&config)?,
         mailer: mailer(&config)?,
@@ -110,8 +112,8 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         correlator: acknowledge,
         started_at: now,
         stop: stop.clone(),
-        hosts,
-        registry,
+        watching: Watching::new(Watched::new(registry, hosts)),
+        integrations,
         store,
         config,
     });
@@ -131,7 +133,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     let drain = CancellationToken::new();
     let writer = tokio::spawn(writer.run(bulk_queue, drain.clone()));
     let correlator = tokio::spawn(correlator.run(committed_queue, acknowledged, drain.clone()));
-    jobs::start(&app, &producers, &stop);
+    jobs::start(&app, text, &producers, &stop);
     producers.spawn(checks::run(app.clone(), stop.clone()));
     producers.spawn(fleet::serve(Southbound { app: app.clone() }, southbound, stop.clone()));
     http::serve(http, http::router(app.clone()), stop.clone()).await;

@@ -1,95 +1,50 @@
 //! T0: the checks that run on the coordinator, when they are due or asked for.
+//!
+//! A check waits for its target's turn before it takes one of the places that
+//! all share, so a target that hangs holds up its own checks and no other.
 
+mod by_hand;
+mod schedule;
 pub(crate) mod seen;
 pub(crate) mod system;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use farol_agent::probe::{Access, Prober};
 use farol_protocol::{
-    Report, Status, Timestamp,
-    registry::{Registry, RunsOn, Scenario, Target},
-    report::UnknownCause,
+    CheckId, Language, Report, Status, Timestamp,
+    registry::{Check, Registry, RunsOn, Scenario, Target},
+    report::{Probe, UnknownCause},
+    system::SystemSpec,
 };
-use tokio::{sync::Semaphore, time::MissedTickBehavior};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::{by_hand::ByHand, schedule::Schedule};
+use self::{
+    seen::{MAX_TEXT, Seen},
+    system::Asking,
+};
 use crate::{
     app::{App, Shared},
     error::Result,
     events::Noun,
+    integrations::{Connection, http::Clients},
     store::bulk::Bulk,
-    text::Message,
+    text::{Message, plain},
+    watched::Watched,
 };
 
 /// Checks at once.
-const AT_ONCE: usize = 32;
-/// A start spreads its first runs over this.
-const SPREAD_MS: i64 = 5_000;
-
-/// When each scenario is due. A scenario that is due runs once, whoever asks
-/// how often: timer, tick and timer again.
-#[derive(Debug, Default)]
-pub struct Schedule {
-    due: Mutex<HashMap<String, Timestamp>>,
-    running: Mutex<HashSet<String>>,
-}
-
-impl Schedule {
-    /// Spreads the first runs.
-    #[must_use]
-    pub fn new(registry: &Registry, now: Timestamp, mut random: impl FnMut() -> f64) -> Self {
-        let due = here(registry)
-            .map(|scenario| {
-                #[expect(clippy::cast_possible_truncation, reason = "a few thousand milliseconds")]
-                let offset = (random() * SPREAD_MS.min(every(scenario)) as f64) as i64;
-                (scenario.id.clone(), now.plus_ms(offset))
-            })
-            .collect();
-        Self { due: Mutex::new(due), running: Mutex::default() }
-    }
-
-    /// Scenarios that are due, without taking them.
-    fn count(&self, now: Timestamp) -> usize {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|due| **due <= now).count()
-    }
-
-    /// Takes a scenario if it is due, or in any case if a person asks, and
-    /// unless it runs.
-    fn take(&self, scenario: &Scenario, now: Timestamp, asked: bool) -> bool {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = due.get(&scenario.id).is_some_and(|due| *due <= now);
-        if !(is_due || asked) || running.contains(&scenario.id) {
-            return false;
-        }
-        running.insert(scenario.id.clone());
-        due.insert(scenario.id.clone(), now.plus_ms(every(scenario)));
-        true
-    }
-
-    fn done(&self, scenario: &str) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(scenario);
-    }
-}
-
-/// Scenarios whose reports are made here: those that run here, and those of
-/// agents that lack a variable and could not be assigned.
-fn here(registry: &Registry) -> impl Iterator<Item = &Scenario> {
-    registry.scenarios.iter().filter(|scenario| {
-        scenario.runs_on == RunsOn::Coordinator
-            || scenario.checks.iter().any(|check| matches!(check.target, Target::Missing { .. }))
-    })
-}
-
-fn every(scenario: &Scenario) -> i64 {
-    let shortest = scenario.checks.iter().map(|check| check.target.every_ms());
-    i64::try_from(shortest.min().unwrap_or(300_000)).unwrap_or(i64::MAX)
-}
+const AT_ONCE: usize = 512;
+/// Checks of one target at once, where its kind says nothing else.
+const AT_ONCE_PER_TARGET: usize = 4;
+/// Longest sleep, so that a clock that jumps is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Wakes the scheduler; answers how many scenarios are due.
 #[must_use]
@@ -102,15 +57,29 @@ pub fn tick(app: &Shared, now: Timestamp) -> usize {
 /// Runs what is due until `stop`.
 pub async fn run(app: App, stop: CancellationToken) {
     let tracker = TaskTracker::new();
-    let runner =
-        Arc::new(Runner { prober: Prober::new(app.language(), Access::All), slots: Semaphore::new(AT_ONCE), app });
-    let mut timer = tokio::time::interval(Duration::from_secs(1));
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let runner = Arc::new(Runner {
+        looker: Looker::new(app.language()),
+        slots: Semaphore::new(AT_ONCE),
+        targets: Mutex::default(),
+        app,
+    });
+    let mut replaced = runner.app.watching.subscribe();
     loop {
+        let now = Timestamp::now();
+        let until = runner.app.schedule.next().map_or(LONGEST_SLEEP, |next| {
+            Duration::from_millis(u64::try_from(next.since(now)).unwrap_or(0)).min(LONGEST_SLEEP)
+        });
         tokio::select! {
             () = stop.cancelled() => break,
             () = runner.app.wake.checks.notified() => {}
-            _ = timer.tick() => {}
+            // The sender lives as long as the app.
+            Ok(()) = replaced.changed() => {
+                let watched = replaced.borrow_and_update().clone();
+                runner.app.schedule.update(&watched.registry, Timestamp::now(), fastrand::f64);
+                runner.looker.prober.set_language(watched.registry.language);
+                runner.forget_targets();
+            }
+            () = tokio::time::sleep(until) => {}
         }
         if let Err(error) = pass(&runner, &tracker).await {
             tracing::warn!(job = "checks", "a pass failed, the next one tries again: {error}");
@@ -122,43 +91,57 @@ pub async fn run(app: App, stop: CancellationToken) {
 
 async fn pass(runner: &Arc<Runner>, tracker: &TaskTracker) -> Result<()> {
     let now = Timestamp::now();
-    let asked = runner.app.store.queued_runs().await?;
-    for scenario in here(&runner.app.registry) {
-        let runs: Vec<String> =
-            asked.iter().filter(|run| run.scenario == scenario.id).map(|run| run.id.clone()).collect();
-        if !runner.app.schedule.take(scenario, now, !runs.is_empty()) {
-            continue;
+    let watched = runner.app.watched();
+    let mut asked: HashMap<String, Vec<String>> = HashMap::new();
+    for run in runner.app.store.queued_runs().await? {
+        asked.entry(run.scenario).or_default().push(run.id);
+    }
+    for (scenario, runs) in asked {
+        if let Some(checks) = runner.app.schedule.take_scenario(&scenario, now) {
+            let (runner, watched) = (Arc::clone(runner), Arc::clone(&watched));
+            tracker.spawn(async move { runner.scenario(&watched, &scenario, &checks, runs).await });
         }
-        let (runner, id) = (Arc::clone(runner), scenario.id.clone());
-        tracker.spawn(async move { runner.scenario(&id, runs).await });
+    }
+    let (due, missed) = runner.app.schedule.take_due(now);
+    if missed > 0 {
+        tracing::warn!(missed, "checks were due again before they had ended; give them a longer interval");
+    }
+    for id in due {
+        let (runner, watched) = (Arc::clone(runner), Arc::clone(&watched));
+        tracker.spawn(async move {
+            if let Some((scenario, check)) = find(&watched.registry, &id) {
+                runner.check(&watched, scenario, check).await;
+                runner.app.events.publish(Noun::Scenario, &scenario.id, "done");
+            }
+            runner.app.schedule.done(&id);
+        });
     }
     Ok(())
 }
 
+fn find<'a>(registry: &'a Registry, id: &CheckId) -> Option<(&'a Scenario, &'a Check)> {
+    registry
+        .scenarios
+        .iter()
+        .find_map(|scenario| scenario.checks.iter().find(|check| check.id == *id).map(|check| (scenario, check)))
+}
+
 struct Runner {
     app: App,
-    prober: Prober,
+    looker: Looker,
     slots: Semaphore,
+    targets: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl Runner {
-    async fn scenario(&self, id: &str, runs: Vec<String>) {
-        if let Some(scenario) = self.app.registry.scenarios.iter().find(|scenario| scenario.id == id) {
-            let checks = scenario.checks.iter().map(|check| self.check(scenario, &check.id, &check.target));
-            let reports: Vec<Report> = futures_util::future::join_all(checks).await.into_iter().flatten().collect();
-            let hosts: Vec<_> = match &scenario.hosts {
-                Some(names) => names.iter().filter_map(|name| self.app.hosts.get(name)).collect(),
-                None => self.app.hosts.values().collect(),
-            };
-            for host in hosts {
-                let item = Bulk::Own { host: *host, reports: reports.clone(), at: Timestamp::now() };
-                if self.app.bulk.send(item).await.is_err() {
-                    break;
-                }
-            }
-            self.app.events.publish(Noun::Scenario, id, "done");
+    /// Everything of a scenario, for those who asked.
+    async fn scenario(&self, watched: &Watched, id: &str, checks: &[CheckId], runs: Vec<String>) {
+        let looks = checks.iter().filter_map(|check| find(&watched.registry, check));
+        futures_util::future::join_all(looks.map(|(scenario, check)| self.check(watched, scenario, check))).await;
+        for check in checks {
+            self.app.schedule.done(check);
         }
-        self.app.schedule.done(id);
+        self.app.events.publish(Noun::Scenario, id, "done");
         for run in runs {
             if let Err(error) = self.app.store.finish_run(&run, Timestamp::now()).await {
                 tracing::warn!(run, "a run could not be closed, it will run again: {error}");
@@ -166,51 +149,109 @@ impl Runner {
         }
     }
 
-    async fn check(&self, scenario: &Scenario, id: &farol_protocol::CheckId, target: &Target) -> Option<Report> {
-        match target {
-            Target::Ready(spec) if scenario.runs_on == RunsOn::Coordinator => {
-                let _slot = self.slots.acquire().await.ok()?;
-                Some(self.prober.run(spec, Timestamp::now()).await)
+    /// One check; its report is on its way as soon as it is there.
+    async fn check(&self, watched: &Watched, scenario: &Scenario, check: &Check) {
+        let Some(report) = self.look(watched, scenario, check).await else { return };
+        let hosts: Vec<_> = match &scenario.hosts {
+            Some(names) => names.iter().filter_map(|name| watched.hosts.get(name)).collect(),
+            None => watched.hosts.values().collect(),
+        };
+        for host in hosts {
+            let item = Bulk::Own { host: *host, reports: vec![report.clone()], at: Timestamp::now() };
+            if self.app.bulk.send(item).await.is_err() {
+                break;
             }
-            Target::Ready(_) | Target::System(_) => None,
-            Target::Missing { variable, .. } => Some(Report {
-                check: id.clone(),
-                status: Status::Unknown,
-                value: None,
-                unit: None,
-                text: Message::NotConfigured { scenario: &scenario.id, variable }.in_words(self.app.language()),
-                observed_at: Timestamp::now(),
-                cause: Some(UnknownCause::NotConfigured),
-            }),
         }
+    }
+
+    async fn look(&self, watched: &Watched, scenario: &Scenario, check: &Check) -> Option<Report> {
+        let language = watched.registry.language;
+        match &check.target {
+            Target::Ready(spec) if scenario.runs_on == RunsOn::Coordinator => {
+                let _turn = self.turn(target(&spec.probe), AT_ONCE_PER_TARGET).await;
+                let _slot = self.slots.acquire().await.ok()?;
+                Some(self.looker.prober.run(spec, Timestamp::now()).await)
+            }
+            Target::Ready(_) => None,
+            Target::System(spec) => {
+                let connection = self.app.integrations.for_probe(&spec.probe);
+                let at_once = connection.as_ref().map_or(AT_ONCE_PER_TARGET, |there| there.kind.at_once());
+                let _turn = self.turn(spec.probe.target().map(str::to_owned), at_once).await;
+                let _slot = self.slots.acquire().await.ok()?;
+                let (seen, report) = self.looker.ask(language, spec, connection.as_deref()).await;
+                if let Some(connection) = connection {
+                    self.app.integrations.note(&self.app.store, &connection, &seen, Timestamp::now()).await;
+                }
+                Some(report)
+            }
+            Target::Missing { variable, .. } => Some(missing(language, scenario, &check.id, variable)),
+        }
+    }
+
+    /// Waits for one's turn at a target.
+    async fn turn(&self, target: Option<String>, at_once: usize) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let turns = {
+            let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(targets.entry(target?).or_insert_with(|| Arc::new(Semaphore::new(at_once))))
+        };
+        turns.acquire_owned().await.ok()
+    }
+
+    /// Forgets targets that nobody asks at the moment.
+    fn forget_targets(&self) {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, turns| Arc::strong_count(turns) > 1);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What looks, here and on the command line.
+struct Looker {
+    prober: Prober,
+    clients: Clients,
+}
 
-    #[test]
-    fn what_is_due_runs_once_and_not_beside_itself() {
-        let registry = Registry::parse(
-            "version: 1\nhosts: [{name: a}]\nscenarios: [{id: s, title: S, persona: A1, severity: low, hosts: [a], \
-             every: 10s, checks: [{name: c, probe: {tcp: {address: 'a:1'}}}]}]\n",
-            &|_| None,
-        )
-        .expect("valid");
-        let scenario = &registry.scenarios[0];
-        let at = Timestamp::from_ms;
-        let schedule = Schedule::new(&registry, at(0), || 0.5);
-        assert_eq!(schedule.count(at(2_499)), 0);
-        assert!(!schedule.take(scenario, at(2_499), false));
-        assert_eq!(schedule.count(at(2_500)), 1);
-        assert!(schedule.take(scenario, at(2_500), false));
-        assert_eq!(schedule.count(at(2_600)), 0, "a tick finds it taken");
-        assert!(!schedule.take(scenario, at(50_000), true), "it still runs");
-        schedule.done("s");
-        assert!(schedule.take(scenario, at(12_500), false));
-        schedule.done("s");
-        assert!(!schedule.take(scenario, at(12_600), false));
-        assert!(schedule.take(scenario, at(12_600), true), "a person asked");
+impl Looker {
+    fn new(language: Language) -> Self {
+        Self { prober: Prober::new(language, Access::All), clients: Clients::default() }
+    }
+
+    async fn ask(&self, language: Language, spec: &SystemSpec, connection: Option<&Connection>) -> (Seen, Report) {
+        let now = Timestamp::now();
+        let limit = Duration::from_millis(spec.timeout_ms);
+        let seen = system::ask(&Asking { language, limit, now, clients: &self.clients }, &spec.probe, connection).await;
+        let report = Report {
+            check: spec.id.clone(),
+            status: seen.status,
+            value: seen.value.filter(|value| value.is_finite()),
+            unit: seen.value.and(seen.unit.clone()),
+            text: plain(&seen.text, MAX_TEXT),
+            observed_at: now,
+            cause: seen.cause,
+        };
+        (seen, report)
+    }
+}
+
+fn missing(language: Language, scenario: &Scenario, id: &CheckId, variable: &str) -> Report {
+    Report {
+        check: id.clone(),
+        status: Status::Unknown,
+        value: None,
+        unit: None,
+        text: Message::NotConfigured { scenario: &scenario.id, variable }.in_words(language),
+        observed_at: Timestamp::now(),
+        cause: Some(UnknownCause::NotConfigured),
+    }
+}
+
+/// What a probe that an agent could run asks.
+fn target(probe: &Probe) -> Option<String> {
+    match probe {
+        Probe::Http(http) => {
+            let url = reqwest::Url::parse(&http.url).ok()?;
+            Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+        }
+        Probe::Tcp(tcp) => Some(tcp.address.clone()),
+        Probe::Sqlite(sqlite) => Some(sqlite.path.clone()),
+        _ => None,
     }
 }

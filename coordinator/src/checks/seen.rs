@@ -26,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) unit: Option<String>,
     /// In the operator's language.
     pub(crate) text: String,
+    /// Whether the system answered, so that this is its own word.
+    pub(crate) answered: bool,
     /// Why it is unknown.
     pub(crate) cause: Option<UnknownCause>,
 }
@@ -33,7 +35,7 @@ pub(crate) struct Seen {
 impl Seen {
     /// With this status and nothing measured.
     pub(crate) fn new(status: Status, text: impl Into<String>) -> Self {
-        Self { status, value: None, unit: None, text: text.into(), cause: None }
+        Self { status, value: None, unit: None, text: text.into(), answered: status != Status::Unknown, cause: None }
     }
 
     /// Healthy.
@@ -98,7 +100,7 @@ impl Seen {
     /// of any other nothing is known.
     pub(crate) fn failed(language: Language, target: &str, failure: &Failure, limit: Duration) -> Self {
         let status = if failure.is_targets() { Status::Critical } else { Status::Unknown };
-        Self::new(status, format!("{target} {}", failure.words(language, limit)))
+        Self { answered: false, ..Self::new(status, format!("{target} {}", failure.words(language, limit))) }
     }
 }
 

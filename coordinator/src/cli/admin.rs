@@ -89,9 +89,14 @@ pub(super) async fn create_token(data: &Data, name: &str, role: Role, ttl: Lifet
     Ok(())
 }
 
-pub(super) async fn open(data: &Data) -> Result<(Config, Store)> {
+/// What the coordinator of this data folder runs with.
+pub(super) fn configuration(data: &Data) -> Result<Config> {
     let flags = Flags { config: data.config.clone(), data_dir: data.data_dir.clone(), ..Flags::default() };
-    let config = Config::load(&flags, &|name| std::env::var(name).ok())?;
+    Config::load(&flags, &|name| std::env::var(name).ok())
+}
+
+pub(super) async fn open(data: &Data) -> Result<(Config, Store)> {
+    let config = configuration(data)?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     check_owner(&config.data_dir, &arguments)?;
     let store = Store::open(&config.data_dir).await?;

@@ -3,8 +3,10 @@
 mod actions;
 mod admin;
 mod authority;
+mod check;
 mod client;
 mod decide;
+mod integrations;
 mod inventory;
 mod keys;
 mod lists;
@@ -18,7 +20,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use farol_protocol::{ActionId, ActionKind, HostId};
 
-use crate::{action::State, config::Flags, error::Result, roster::Role};
+use crate::{action::State, config::Flags, error::Result, integrations::Kind, roster::Role};
 
 /// Farol watches a small fleet of servers and mends it when a person agrees.
 #[derive(Debug, Parser)]
@@ -136,6 +138,26 @@ pub enum Once {
         #[command(flatten)]
         to: Connection,
     },
+    /// Run a check or a scenario of the registry here and now; without a name, list them
+    Check {
+        /// The check or the scenario, such as proxmox.cluster
+        name: Option<String>,
+        /// Another registry than the configured one
+        #[arg(long, value_name = "FILE")]
+        registry: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// The registry of hosts and scenarios
+    #[command(subcommand)]
+    Registry(RegistryCommand),
+    /// Systems that checks ask with credentials
+    #[command(subcommand)]
+    Integration(IntegrationCommand),
     /// Print the OpenAPI document
     Openapi,
     /// Print the southbound protocol and the registry as JSON Schema
@@ -144,6 +166,112 @@ pub enum Once {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+}
+
+/// Commands on the registry.
+#[derive(Debug, Subcommand)]
+pub enum RegistryCommand {
+    /// Say whether a registry can be used, or where its mistake is
+    Check {
+        /// The file [default: the configured one]
+        file: Option<PathBuf>,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+/// Commands on integrations.
+#[derive(Debug, Subcommand)]
+pub enum IntegrationCommand {
+    /// Make an integration; its secret is sealed and never shown
+    Add {
+        /// Its name, by which checks mean it
+        name: String,
+        /// proxmox, pfsense, opnsense, wazuh, docker, postgres, redis or github
+        #[arg(long)]
+        kind: Kind,
+        /// What it is.
+        #[command(flatten)]
+        flags: IntegrationFlags,
+    },
+    /// Change what is given of an integration and keep the rest
+    Set {
+        /// Its name
+        name: String,
+        /// What to change.
+        #[command(flatten)]
+        flags: IntegrationFlags,
+    },
+    /// List integrations, with when they answered last
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Ask an integration now
+    Test {
+        /// Its name
+        name: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Remove an integration with its secret
+    Remove {
+        /// Its name
+        name: String,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+/// What an integration is.
+#[derive(Debug, Args)]
+pub struct IntegrationFlags {
+    /// Base address; several times for the nodes of a cluster
+    #[arg(long = "url", value_name = "URL")]
+    pub urls: Vec<String>,
+    /// Who Farol is to it: a user, a key's id, or `USER@REALM!TOKENID` of Proxmox
+    #[arg(long)]
+    pub user: Option<String>,
+    /// File that holds the secret, `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// Trust exactly the certificate with this SHA-256
+    #[arg(long, value_name = "sha256:…", group = "tls")]
+    pub pin: Option<String>,
+    /// Trust whoever the authority in this PEM file vouches for
+    #[arg(long, value_name = "FILE", group = "tls")]
+    pub ca: Option<PathBuf>,
+    /// Trust anybody: whoever is in between can read the secret
+    #[arg(long, group = "tls")]
+    pub insecure: bool,
+    /// Trust whoever this machine's authorities vouch for, as by default
+    #[arg(long, group = "tls")]
+    pub verify: bool,
+    /// Site that it belongs to
+    #[arg(long)]
+    pub site: Option<String>,
+    /// A word of yours; several times for several
+    #[arg(long = "tag", value_name = "WORD")]
+    pub tags: Vec<String>,
+    /// What else its kind wants to know
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = option)]
+    pub options: Vec<(String, String)>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: Data,
 }
 
 /// Commands on the list of hosts.
@@ -515,6 +643,11 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Approve { id, comment, key, yes, to } => decide::approve(&to, id, &comment, key.as_deref(), yes).await,
         Once::Reject { id, comment, to } => decide::reject(&to, id, &comment).await,
         Once::Run { scenario, to } => decide::run(&to, &scenario).await,
+        Once::Check { name, registry, json, data } => {
+            check::run(&data, registry.as_deref(), name.as_deref(), json).await
+        }
+        Once::Registry(RegistryCommand::Check { file, data }) => check::registry(&data, file.as_deref()),
+        Once::Integration(command) => integrations::run(command).await,
         Once::Openapi => output::json(&crate::http::document()),
         Once::Schema { out } => schema::export(out.as_deref()),
     }
@@ -526,6 +659,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|duration| (Duration::from_millis(1)..=YEAR).contains(duration))
         .ok_or_else(|| "a duration of up to a year is expected, such as 1h or 30d".to_owned())
+}
+
+fn option(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| "write NAME=VALUE".to_owned())?;
+    Ok((name.trim().to_owned(), value.to_owned()))
 }
 
 fn lifetime(text: &str) -> Result<Lifetime, String> {
@@ -605,6 +743,14 @@ mod tests {
             "farol operator export --json",
             "farol reject 0190f5d2-7b7c-7000-8000-000000000000 --comment no",
             "farol run proxmox.cluster",
+            "farol check",
+            "farol check proxmox.cluster/quorum --registry r.yaml --json",
+            "farol registry check r.yaml",
+            "farol integration add pve --kind proxmox --url https://10.0.0.1:8006 --url https://10.0.0.2:8006 --user f@pve!w --secret-file - --pin sha256:00",
+            "farol integration set pve --insecure --option a=b",
+            "farol integration list --json",
+            "farol integration test pve",
+            "farol integration remove pve",
             "farol openapi",
             "farol schema --out docs/schema/v1",
         ] {
@@ -640,6 +786,8 @@ mod tests {
             "farol key add",
             "farol key add ../ana",
             "farol key register ed25519:AAAA --operator ana",
+            "farol integration add pve --kind nonsense --url x",
+            "farol integration set pve --insecure --verify",
             "farol sail",
         ] {
             let error = parse(line).expect_err(line);

@@ -24,7 +24,7 @@ use futures_util::future::BoxFuture;
 use hyper::upgrade::Upgraded;
 use serde::Deserialize;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, timeout},
 };
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -50,6 +50,7 @@ use crate::{
         bulk::{BatchWrite, Bulk, NOT_COMMITTED},
         hosts::{HostKey, HostRow},
     },
+    watched::Watched,
 };
 
 /// The hello must come within this.
@@ -82,6 +83,10 @@ pub(super) struct Connection {
     pub(super) awaited: Option<ActionId>,
     /// What it may take up.
     pub(super) limits: Limits,
+    /// Told when what is watched changes.
+    pub(super) replaced: watch::Receiver<Arc<Watched>>,
+    /// Version of the checks that it was given.
+    pub(super) assigned: Option<[u8; 16]>,
     /// None where the connection was opened without one.
     pub(super) certificate: Option<Box<Certificate>>,
 }
@@ -254,6 +259,7 @@ async fn open(
     let (sender, outgoing) = mpsc::channel(OUTGOING);
     let seen = app.fleet.seen_cell(host.key, Timestamp::now());
     let joined = Joined { app: Arc::clone(&app), host: host.key, session, name: host.name.clone() };
+    let replaced = app.watching.subscribe();
     let mut connection = Connection {
         app: Arc::clone(&app),
         host,
@@ -266,6 +272,8 @@ async fn open(
         differences: VecDeque::new(),
         awaited: None,
         limits: Limits::new(),
+        replaced,
+        assigned: None,
         certificate,
     };
     let host = connection.host.key;
@@ -401,18 +409,25 @@ impl Connection {
             timestamp: now,
         };
         tracing::info!(version = hello.version, committed_seq = committed, "the agent said hello");
-        if !self.socket.send(frame::encode(&answer)).await || !self.socket.send(self.assignment()).await {
+        if !self.socket.send(frame::encode(&answer)).await || !self.assign().await {
             return Ok(None);
         }
         Ok(Some(streams))
     }
 
-    fn assignment(&self) -> String {
-        let checks = self.app.registry.assigned_to(&self.host.name);
+    /// Gives the host the checks that it is to run, unless it has them.
+    /// Answers whether the connection stands.
+    async fn assign(&mut self) -> bool {
+        let checks = self.app.watched().registry.assigned_to(&self.host.name);
         let language = self.app.language();
         let digest = ring::digest::digest(&ring::digest::SHA256, frame::encode(&(language, &checks)).as_bytes());
-        let version = farol_protocol::action::hex(&digest.as_ref()[..16]);
-        frame::encode(&ToAgent::ChecksAssign(ChecksAssign { version, language, checks }))
+        let mut assigned = [0; 16];
+        assigned.copy_from_slice(&digest.as_ref()[..16]);
+        if self.assigned.replace(assigned) == Some(assigned) {
+            return true;
+        }
+        let version = farol_protocol::action::hex(&assigned);
+        self.socket.send(frame::encode(&ToAgent::ChecksAssign(ChecksAssign { version, language, checks }))).await
     }
 
     /// The end of a connection that somebody else cut.
@@ -451,7 +466,8 @@ impl Connection {
     /// speaks for the checks that judge it, or for other hosts.
     pub(super) fn keep_own(&self, reports: &mut Vec<Report>) {
         let before = reports.len();
-        reports.retain(|report| self.app.rules.may_report(self.host.key, &report.check));
+        let watched = self.app.watched();
+        reports.retain(|report| watched.rules.may_report(self.host.key, &report.check));
         let refused = before - reports.len();
         if refused > 0 {
             self.app.metrics.refused(refused);
@@ -490,6 +506,12 @@ impl Connection {
                     }
                     // What it said while we were busy with this one still waits.
                     heard = Instant::now();
+                }
+                // The sender lives as long as the app.
+                Ok(()) = self.replaced.changed(), if self.assigned.is_some() => {
+                    if !self.assign().await {
+                        return End::Gone;
+                    }
                 }
                 Some(text) = self.outgoing.recv() => {
                     self.limits.asked();

@@ -66,7 +66,7 @@ pub(super) async fn health(State(app): State<App>) -> Json<Health> {
     let checks = Checks {
         store: answers(app.store.finding_counts().await.map(drop), state_fails),
         telemetry: answers(app.store.recent_reports(None, 1).await.map(drop), telemetry_fails),
-        registry: if app.registry.scenarios.is_empty() { "no scenario is configured" } else { OK }.to_owned(),
+        registry: registry(&app),
         agents: agents(&app).await,
         mail: mail(&app).await,
         llm: if app.llm.is_some() { OK } else { OFF }.to_owned(),
@@ -104,6 +104,14 @@ async fn agents(app: &Shared) -> String {
         Ok(_) => OK.to_owned(),
         Err(_) => "cannot be read".to_owned(),
     }
+}
+
+/// Public, so it names the place of a mistake and nothing of what stands there.
+fn registry(app: &Shared) -> String {
+    if app.watching.mistake().is_some() {
+        return "the file has a mistake, so the one before it counts; the log says where".to_owned();
+    }
+    if app.watched().registry.scenarios.is_empty() { "no scenario is configured" } else { OK }.to_owned()
 }
 
 async fn mail(app: &Shared) -> String {

@@ -224,7 +224,7 @@ fn view(app: &Shared, row: HostRow, trust: Option<TrustRow>) -> HostView {
         last_seen: row.last_seen.max(app.fleet.last_seen(row.key)),
         agent_version: row.agent_version,
         site: row.site,
-        critical: app.registry.host(&row.name).is_some_and(|host| host.critical),
+        critical: app.watched().registry.host(&row.name).is_some_and(|host| host.critical),
         protocol: row.protocol,
         max_unsigned_class: row.max_unsigned_class.map(farol_protocol::RiskClass::as_str),
         cert_not_after: row.cert_not_after,
@@ -266,7 +266,7 @@ const fn state(enrolment: Enrolment, online: bool) -> HostState {
     }
 }
 
-fn report(report: Report) -> ReportView {
+pub(super) fn report(report: Report) -> ReportView {
     ReportView {
         check: report.check.to_string(),
         status: report.status.as_str(),

@@ -12,6 +12,7 @@ mod health;
 mod hosts;
 mod inbox;
 mod ingest;
+mod integrations;
 mod internal;
 mod openapi;
 mod operators;
@@ -85,6 +86,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(actions::cancel))
         .routes(routes!(operators::keys, operators::add))
         .routes(routes!(operators::revoke))
+        .routes(routes!(integrations::list, integrations::add))
+        .routes(routes!(integrations::one, integrations::change, integrations::remove))
+        .routes(routes!(integrations::test))
         .routes(routes!(events::stream))
         .routes(routes!(health::metrics))
         .routes(routes!(openapi::document))

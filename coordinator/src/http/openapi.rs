@@ -35,6 +35,7 @@ const PATH: &str = "/api/openapi.json";
         (name = "findings", description = "Problems"),
         (name = "actions", description = "Steps on hosts, which people decide on"),
         (name = "operators", description = "People who sign approvals, and their keys"),
+        (name = "integrations", description = "Systems that checks ask with credentials"),
         (name = "events", description = "Changes, live"),
         (name = "health", description = "The coordinator itself")
     )

@@ -24,7 +24,7 @@ pub(crate) enum Permission {
     Decide,
     /// A role that posts telemetry for hosts, or a host for itself.
     Ingest,
-    /// A role that manages whom to trust.
+    /// A role that manages whom to trust, and with what.
     Trust,
 }
 
@@ -49,7 +49,7 @@ impl Permission {
             Self::Propose => "asking for actions",
             Self::Decide => "deciding on actions",
             Self::Ingest => "posting telemetry",
-            Self::Trust => "managing keys",
+            Self::Trust => "managing keys and integrations",
         }
     }
 }
@@ -76,14 +76,18 @@ const fn list(path: &'static str, query: &'static [&'static str]) -> Row {
 }
 
 const fn write(path: &'static str, permission: Permission) -> Row {
-    Row { method: Method::POST, path, permission, query: &[], writes: true }
+    change(Method::POST, path, permission)
+}
+
+const fn change(method: Method, path: &'static str, permission: Permission) -> Row {
+    Row { method, path, permission, query: &[], writes: true }
 }
 
 const PAGE: &[&str] = &["limit", "cursor"];
 
 use Permission::{Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario, Trust};
 
-static TABLE: [Row; 34] = [
+static TABLE: [Row; 40] = [
     // The operations agents' own API.
     get("/api/v1/agents/roster", OpsView),
     list("/api/v1/agents/inbox", &["role", "limit", "cursor"]),
@@ -115,6 +119,12 @@ static TABLE: [Row; 34] = [
     get("/api/v1/operators/keys", OpsView),
     write("/api/v1/operators/keys", Trust),
     write("/api/v1/operators/keys/{key_id}/revoke", Trust),
+    get("/api/v1/integrations", OpsView),
+    write("/api/v1/integrations", Trust),
+    get("/api/v1/integrations/{name}", OpsView),
+    change(Method::PUT, "/api/v1/integrations/{name}", Trust),
+    change(Method::DELETE, "/api/v1/integrations/{name}", Trust),
+    write("/api/v1/integrations/{name}/test", RunScenario),
     list("/api/v1/events", &["last_event_id"]),
     // Counts and names of checks, no text from hosts: a scraper needs no token.
     get("/metrics", Public),

@@ -84,7 +84,8 @@ pub(super) async fn list(State(app): State<App>) -> Answer<List<ScenarioView>> {
         }
         keys.insert(host.name, host.key);
     }
-    let scenarios = app.registry.scenarios.iter().map(|scenario| view(&app, scenario, &keys, &enrolled));
+    let watched = app.watched();
+    let scenarios = watched.registry.scenarios.iter().map(|scenario| view(&app, scenario, &keys, &enrolled));
     Ok(Json(List::whole(scenarios.collect())))
 }
 

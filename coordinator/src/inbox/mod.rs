@@ -49,7 +49,8 @@ pub async fn change(
     by: Option<ByPerson<'_>>,
     now: Timestamp,
 ) -> Result<Option<Change>> {
-    let Some(rule) = app.rules.of(&effect.key) else { return Ok(None) };
+    let watched = app.watched();
+    let Some(rule) = watched.rules.of(&effect.key) else { return Ok(None) };
     let host = app.store.host_by_key(effect.key.0).await?;
     let fingerprint = fingerprint(&host.name, effect.key.1.as_str());
     let finding_id = Uuid::now_v7().to_string();
@@ -64,7 +65,7 @@ pub async fn change(
     let author = by.as_ref().map_or(rule.persona.as_str(), |by| by.name).to_owned();
     let mail = mail(app, &effect, &host.name, &rule.title, &fingerprint, &body);
     let proposal = match (effect.transition, proposed(app, &rule.scenario)) {
-        (Transition::Opened, Some(entry)) => proposal(app, entry, &host, &finding_id, &key, &body, now).await?,
+        (Transition::Opened, Some(entry)) => proposal(app, &entry, &host, &finding_id, &key, &body, now).await?,
         _ => None,
     };
     Ok(Some(Change {
@@ -168,8 +169,8 @@ fn mail(app: &Shared, effect: &Effect, host: &str, title: &str, fingerprint: &st
     })
 }
 
-fn proposed<'a>(app: &'a Shared, scenario: &str) -> Option<&'a Proposed> {
-    app.registry.scenarios.iter().find(|known| known.id == scenario)?.propose.as_ref()
+fn proposed(app: &Shared, scenario: &str) -> Option<Proposed> {
+    app.watched().registry.scenarios.iter().find(|known| known.id == scenario)?.propose.clone()
 }
 
 /// A7 proposes what the registry allows for the scenario, if its host has an

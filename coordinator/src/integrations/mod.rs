@@ -7,6 +7,7 @@
 
 pub mod http;
 pub mod lenient;
+mod live;
 mod secret;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use farol_pki::Pin;
 use serde::{Deserialize, Serialize};
 
+pub use live::Integrations;
 pub use secret::{Secret, Vault};
 
 /// What is at the other end.

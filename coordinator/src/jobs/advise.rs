@@ -114,7 +114,8 @@ pub async fn context(app: &Shared, row: &FindingRow) -> Result<Context> {
 }
 
 fn thresholds(app: &Shared, row: &FindingRow) -> Option<farol_protocol::report::Limits> {
-    let scenario = app.registry.scenarios.iter().find(|scenario| scenario.id == row.scenario)?;
+    let watched = app.watched();
+    let scenario = watched.registry.scenarios.iter().find(|scenario| scenario.id == row.scenario)?;
     let check = scenario.checks.iter().find(|check| check.id.as_str() == row.check_id)?;
     check.target.limits().copied().filter(|limits| limits.warning.is_some() || limits.critical.is_some())
 }

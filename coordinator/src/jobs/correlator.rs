@@ -105,14 +105,15 @@ impl Job {
     async fn take(&mut self, reports: Vec<Committed>) -> Result<()> {
         let now = Timestamp::now();
         let mut changes = Vec::new();
+        let watched = self.app.watched();
         for committed in reports {
             let key = (committed.host, committed.report.check.clone());
             self.cursor = self.cursor.max(committed.id);
-            if self.app.rules.of(&key).is_none() {
+            if watched.rules.of(&key).is_none() {
                 continue;
             }
             self.app.board.put(key.clone(), committed.report.clone());
-            let effect = self.correlator.apply(&self.app.rules, Event::Report(committed));
+            let effect = self.correlator.apply(&watched.rules, Event::Report(committed));
             if let Some(change) = self.in_words(&key, effect, None, now).await {
                 changes.push(change);
             }
@@ -127,7 +128,7 @@ impl Job {
         let Ok(check) = request.finding.check_id.parse() else { return Ok(()) };
         let key: CheckKey = (request.finding.host(), check);
         let episode = u64::try_from(request.finding.episode).unwrap_or(0);
-        let effect = self.correlator.apply(&self.app.rules, Event::Acknowledge { key: key.clone(), episode });
+        let effect = self.correlator.apply(&self.app.watched().rules, Event::Acknowledge { key: key.clone(), episode });
         let by = ByPerson { name: &request.by, comment: request.comment.as_deref() };
         match self.in_words(&key, effect, Some(by), now).await {
             Some(change) => self.write(vec![change], now).await,

@@ -59,3 +59,8 @@ pub(super) async fn checkpoints(app: App, stop: CancellationToken) {
         }
     }
 }
+
+/// Takes changed integrations into use.
+pub(super) async fn integrations(app: App) -> Result<()> {
+    app.integrations.refresh(&app.store).await
+}

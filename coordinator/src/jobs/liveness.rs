@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(super) async fn run(app: App, stop: CancellationToken) {
-    let after = app.registry.silence.after;
+    let after = app.watched().registry.silence.after;
     let every = (after / 10).clamp(Duration::from_millis(200), Duration::from_secs(5));
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -98,7 +98,7 @@ fn judge(app: &App, host: &HostRow, now: Timestamp) -> Option<Status> {
         return Some(Status::Ok);
     }
     let since = last_sign(app, host);
-    let limit = i64::try_from(app.registry.silence.after.as_millis()).unwrap_or(i64::MAX);
+    let limit = i64::try_from(app.watched().registry.silence.after.as_millis()).unwrap_or(i64::MAX);
     (now.since(since) > limit).then_some(Status::Critical)
 }
 

@@ -7,6 +7,7 @@ mod dispatch;
 mod housekeeping;
 mod liveness;
 mod mail;
+pub(crate) mod registry;
 mod trust;
 mod watchdog;
 
@@ -18,7 +19,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{app::App, error::Result};
 
 /// Starts the jobs that need nothing but the app.
-pub fn start(app: &App, tracker: &TaskTracker, stop: &CancellationToken) {
+/// `registry` is the text that is in use.
+pub fn start(app: &App, registry: String, tracker: &TaskTracker, stop: &CancellationToken) {
     let every = |name, interval, job: Job| {
         tracker.spawn(run(app.clone(), name, interval, job, stop.clone()));
     };
@@ -28,10 +30,12 @@ pub fn start(app: &App, tracker: &TaskTracker, stop: &CancellationToken) {
     every("trust", Duration::from_secs(1), |app| Box::pin(trust::pass(app)));
     every("advice", Duration::from_secs(30), |app| Box::pin(advise::pass(app)));
     every("mail", Duration::from_secs(10), |app| Box::pin(mail::pass(app)));
+    every("integrations", Duration::from_secs(2), |app| Box::pin(housekeeping::integrations(app)));
     every("last seen", Duration::from_secs(60), |app| Box::pin(housekeeping::last_seen(app)));
     every("retention", Duration::from_secs(3600), |app| Box::pin(housekeeping::retention(app)));
     every("nonces", Duration::from_secs(60), |app| Box::pin(housekeeping::nonces(app)));
     tracker.spawn(housekeeping::checkpoints(app.clone(), stop.clone()));
+    tracker.spawn(registry::run(app.clone(), registry, stop.clone()));
     tracker.spawn(liveness::run(app.clone(), stop.clone()));
     tracker.spawn(watchdog::run(app.clone(), stop.clone()));
 }

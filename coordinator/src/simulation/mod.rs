@@ -17,10 +17,12 @@ use crate::{
     auth::Operator,
     checks::Schedule,
     config::{Config, Flags},
-    correlate::Rules,
     error::{Result, StoreContext as _},
-    fleet, jobs,
+    fleet,
+    integrations::{Integrations, Vault},
+    jobs,
     store::{Cursor, Store, actions::ActionRow, hosts::HostKey},
+    watched::{Watched, Watching},
 };
 
 /// What a person asks for.
@@ -81,8 +83,8 @@ pub async fn serve(
     let (committed, committed_queue) = mpsc::channel(COMMITTED_QUEUE);
     let (acknowledge, acknowledged) = mpsc::channel(16);
     let writer = store.bulk_writer(committed).await?;
+    let integrations = Integrations::new(Vault::open_or_create(&config.data_dir)?);
     let app: App = Arc::new(Shared {
-        rules: Rules::new(&registry, &hosts),
         schedule: Schedule::new(&registry, now, fastrand::f64),
         llm: None,
         mailer: None,
@@ -99,8 +101,8 @@ pub async fn serve(
         stop: stop.clone(),
         room: fleet::limits::Room::shared(),
         trust: fleet::Trust::open(&config.data_dir.join("pki"))?,
-        hosts,
-        registry,
+        watching: Watching::new(Watched::new(registry, hosts)),
+        integrations,
         store,
         config,
     });

@@ -13,6 +13,7 @@ pub mod findings;
 pub mod hosts;
 pub mod http_keys;
 pub mod inbox;
+pub mod integrations;
 pub mod keys;
 pub mod outbox;
 pub mod runs;

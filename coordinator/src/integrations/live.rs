@@ -1,0 +1,103 @@
+//! The integrations that checks use at present, read anew when the store's
+//! have changed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use farol_protocol::{Timestamp, system::SystemProbe};
+
+use super::{Connection, Vault};
+use crate::{
+    checks::{seen::Seen, system},
+    error::Result,
+    store::Store,
+};
+
+/// A success is written down again only after this long.
+const NOTE_EVERY_MS: i64 = 300_000;
+
+/// See the module.
+pub struct Integrations {
+    vault: Vault,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    connections: HashMap<String, Arc<Connection>>,
+    /// What the store said when they were read.
+    version: Option<String>,
+    noted: HashMap<String, (Option<String>, Timestamp)>,
+}
+
+impl Integrations {
+    /// None yet; `vault` opens their secrets.
+    #[must_use]
+    pub fn new(vault: Vault) -> Self {
+        Self { vault, state: RwLock::default() }
+    }
+
+    /// Seals and opens secrets.
+    #[must_use]
+    pub const fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// Reads them again if they have changed.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn refresh(&self, store: &Store) -> Result<()> {
+        let version = store.integrations_version().await?;
+        if self.state.read().unwrap_or_else(PoisonError::into_inner).version.as_ref() == Some(&version) {
+            return Ok(());
+        }
+        let connections = store.connections(&self.vault).await?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.connections = connections.into_iter().map(|there| (there.name.clone(), Arc::new(there))).collect();
+        state.version = Some(version);
+        Ok(())
+    }
+
+    /// By name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<Connection>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).connections.get(name).cloned()
+    }
+
+    /// All of them, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        let mut all: Vec<_> =
+            self.state.read().unwrap_or_else(PoisonError::into_inner).connections.values().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The one that a probe names, if it is of the probe's kind.
+    #[must_use]
+    pub(crate) fn for_probe(&self, probe: &SystemProbe) -> Option<Arc<Connection>> {
+        self.get(probe.integration()?).filter(|there| there.kind.as_str() == system::kind(probe))
+    }
+
+    /// Writes down whether it answered, when that is news.
+    pub(crate) async fn note(&self, store: &Store, connection: &Connection, seen: &Seen, now: Timestamp) {
+        if seen.cause.is_some() {
+            return;
+        }
+        let error = (!seen.answered).then(|| seen.text.clone());
+        {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let noted = state.noted.get(&connection.id);
+            if noted.is_some_and(|(said, at)| *said == error && now.since(*at) < NOTE_EVERY_MS) {
+                return;
+            }
+            state.noted.insert(connection.id.clone(), (error.clone(), now));
+        }
+        if let Err(why) = store.note_integration(&connection.id, error.as_deref(), now).await {
+            tracing::warn!(integration = connection.name, "whether it answered was not written down: {why}");
+        }
+    }
+}
