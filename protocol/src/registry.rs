@@ -371,6 +371,12 @@ struct CheckDoc {
     name: Spanned<String>,
     #[cfg_attr(feature = "schema", schemars(with = "AnyProbe"))]
     probe: Spanned<AnyProbe>,
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    every: Option<Spanned<String>>,
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    timeout: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -545,8 +551,9 @@ fn resolve(
             "a scenario that runs on the coordinator names in `hosts` the one host it is about",
         ));
     }
-    let every_ms = millis(duration(doc.every.as_ref().unwrap_or(&defaults.every))?);
-    let timeout_ms = millis(duration(doc.timeout.as_ref().unwrap_or(&defaults.timeout))?);
+    let every = doc.every.as_ref().unwrap_or(&defaults.every);
+    let timeout = doc.timeout.as_ref().unwrap_or(&defaults.timeout);
+    let (every_ms, timeout_ms) = (millis(duration(every)?), millis(duration(timeout)?));
     let at_least_one = |count: Option<&Spanned<u32>>, default: u32| match count {
         Some(count) if count.value == 0 => Err(Mistake::at(count.referenced, "at least 1 is needed")),
         Some(count) => Ok(count.value),
@@ -568,6 +575,10 @@ fn resolve(
         let id = if single { doc.id.value.clone() } else { format!("{}/{}", doc.id.value, check.name.value) };
         let place = if single { doc.id.referenced } else { check.name.referenced };
         let id: CheckId = id.parse().map_err(|error: crate::id::InvalidId| Mistake::at(place, error.to_string()))?;
+        let own =
+            |own: Option<&Spanned<String>>, of_scenario| own.map_or(Ok(of_scenario), |own| duration(own).map(millis));
+        let every_ms = own(check.every.as_ref(), every_ms)?;
+        let timeout_ms = own(check.timeout.as_ref(), timeout_ms)?;
         checks.push(Check {
             target: target(&id, &check.probe, every_ms, timeout_ms, doc.runs_on, variables)?,
             id,
@@ -807,6 +818,20 @@ scenarios:
             assert!(mistake.column >= 1, "{to}: {mistake}");
             assert!(mistake.message.contains(says), "{to}: {mistake}");
         }
+    }
+
+    #[test]
+    fn a_check_may_have_its_own_interval_and_time_limit() {
+        let own = GOOD.replacen("{sqlite: {path", "{sqlite: {unit: rows, path", 1).replacen(
+            "      - name: api\n",
+            "      - name: api\n        every: 1h\n        timeout: 2m\n",
+            1,
+        );
+        let registry = Registry::parse(&own, &|_| None).expect("valid");
+        let Target::Ready(spec) = &registry.scenarios[0].checks[0].target else { panic!("must be ready") };
+        assert_eq!((spec.every_ms, spec.timeout_ms), (3_600_000, 120_000));
+        let mistake = refuse(&own.replacen("timeout: 2m", "timeout: soon", 1));
+        assert_eq!((mistake.line, mistake.message.contains("soon")), (18, true), "{mistake}");
     }
 
     #[test]

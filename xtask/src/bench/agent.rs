@@ -140,6 +140,11 @@ fn pid(agent: &Agent) -> Option<u32> {
     agent.process().and_then(Process::id)
 }
 
+/// CPU time that a process and its children have used.
+pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
+    Ok(use_of(pid)?.cpu_seconds)
+}
+
 fn use_of(pid: u32) -> Result<Use> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read /proc")?;
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();

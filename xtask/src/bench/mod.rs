@@ -3,6 +3,7 @@
 //! Machines differ and are noisy: only the ratios mean anything.
 
 mod agent;
+mod checks;
 mod fanout;
 mod fleet;
 mod idle;
@@ -50,6 +51,8 @@ pub(crate) enum Part {
     Storm,
     /// What agents and their coordinator use.
     Footprint,
+    /// Checks that the coordinator runs.
+    Checks,
 }
 
 impl Part {
@@ -62,6 +65,7 @@ impl Part {
             Self::Idle => "idle",
             Self::Storm => "storm",
             Self::Footprint => "footprint",
+            Self::Checks => "checks",
         }
     }
 }
@@ -194,6 +198,10 @@ pub(crate) async fn measure(quick: bool, long: bool, only: Option<Part>) -> Resu
     if wanted(Part::Storm) {
         say("A fleet reconnects …");
         tell(storm::measure(lengths).await.context("a fleet reconnects")?);
+    }
+    if wanted(Part::Checks) {
+        say("Ten thousand checks a minute …");
+        tell(checks::measure(lengths).await.context("checks")?);
     }
     if wanted(Part::Footprint) {
         say(&format!("Footprint of twenty-one agents over {:?} …", lengths.footprint));
