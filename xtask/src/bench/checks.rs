@@ -46,7 +46,7 @@ pub(super) async fn measure(lengths: Lengths) -> Result<Vec<Figure>> {
         writeln!(registry, "  ]}}")?;
     }
     let site = Site::start(&registry, &[]).await?;
-    let pid = site.coordinator().and_then(farol_tests::Process::id).context("the coordinator does not run")?;
+    let pid = site.coordinator().and_then(farol_tests::process::Process::id).context("the coordinator does not run")?;
     // The first runs are spread over as long as they take at this rate.
     tokio::time::sleep(Duration::from_secs(60)).await;
     let window = if lengths.footprint < Duration::from_secs(300) { 60 } else { 180 };
