@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use farol_protocol::registry::Registry;
+use farol_protocol::{
+    CheckId,
+    registry::{Check, Registry, Scenario},
+};
 use tokio::sync::watch;
 
 use crate::{correlate::Rules, store::hosts::HostKey};
@@ -20,13 +23,29 @@ pub struct Watched {
     pub rules: Rules,
     /// Hosts of the registry and of the store, by name.
     pub hosts: HashMap<String, HostKey>,
+    /// Places of checks: their scenario and their place in it.
+    places: HashMap<CheckId, (usize, usize)>,
 }
 
 impl Watched {
     /// `hosts` gives the keys of the known hosts by name.
     #[must_use]
     pub fn new(registry: Registry, hosts: HashMap<String, HostKey>) -> Self {
-        Self { rules: Rules::new(&registry, &hosts), registry, hosts }
+        let scenarios = registry.scenarios.iter().enumerate();
+        let places = scenarios
+            .flat_map(|(n, scenario)| {
+                scenario.checks.iter().enumerate().map(move |(place, check)| (check.id.clone(), (n, place)))
+            })
+            .collect();
+        Self { rules: Rules::new(&registry, &hosts), registry, hosts, places }
+    }
+
+    /// A check with its scenario.
+    #[must_use]
+    pub fn check(&self, id: &CheckId) -> Option<(&Scenario, &Check)> {
+        let (scenario, place) = self.places.get(id)?;
+        let scenario = self.registry.scenarios.get(*scenario)?;
+        Some((scenario, scenario.checks.get(*place)?))
     }
 }
 

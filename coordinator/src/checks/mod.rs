@@ -11,13 +11,13 @@ pub(crate) mod system;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use farol_agent::probe::{Access, Prober};
 use farol_protocol::{
     CheckId, Language, Report, Status, Timestamp,
-    registry::{Check, Registry, RunsOn, Scenario, Target},
+    registry::{Check, RunsOn, Scenario, Target},
     report::{Probe, UnknownCause},
     system::SystemSpec,
 };
@@ -43,8 +43,11 @@ use crate::{
 const AT_ONCE: usize = 512;
 /// Checks of one target at once, where its kind says nothing else.
 const AT_ONCE_PER_TARGET: usize = 4;
-/// Longest sleep, so that a clock that jumps is noticed.
+/// Longest sleep: so late is noticed what a person asked for while nobody was
+/// woken, and that the clock jumped.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Shortest one: what is due within it begins together.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
 
 /// Wakes the scheduler; answers how many scenarios are due.
 #[must_use]
@@ -64,14 +67,15 @@ pub async fn run(app: App, stop: CancellationToken) {
         app,
     });
     let mut replaced = runner.app.watching.subscribe();
+    let mut asked_at: Option<Instant> = None;
     loop {
         let now = Timestamp::now();
         let until = runner.app.schedule.next().map_or(LONGEST_SLEEP, |next| {
-            Duration::from_millis(u64::try_from(next.since(now)).unwrap_or(0)).min(LONGEST_SLEEP)
+            Duration::from_millis(u64::try_from(next.since(now)).unwrap_or(0)).clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
         });
         tokio::select! {
             () = stop.cancelled() => break,
-            () = runner.app.wake.checks.notified() => {}
+            () = runner.app.wake.checks.notified() => asked_at = None,
             // The sender lives as long as the app.
             Ok(()) = replaced.changed() => {
                 let watched = replaced.borrow_and_update().clone();
@@ -81,49 +85,52 @@ pub async fn run(app: App, stop: CancellationToken) {
             }
             () = tokio::time::sleep(until) => {}
         }
-        if let Err(error) = pass(&runner, &tracker).await {
-            tracing::warn!(job = "checks", "a pass failed, the next one tries again: {error}");
+        start_due(&runner, &tracker);
+        if asked_at.is_none_or(|at| at.elapsed() >= LONGEST_SLEEP) {
+            asked_at = Some(Instant::now());
+            if let Err(error) = start_asked(&runner, &tracker).await {
+                tracing::warn!(job = "checks", "what people asked for waits, the next pass looks again: {error}");
+            }
         }
     }
     tracker.close();
     tracker.wait().await;
 }
 
-async fn pass(runner: &Arc<Runner>, tracker: &TaskTracker) -> Result<()> {
-    let now = Timestamp::now();
-    let watched = runner.app.watched();
+/// What people asked for.
+async fn start_asked(runner: &Arc<Runner>, tracker: &TaskTracker) -> Result<()> {
     let mut asked: HashMap<String, Vec<String>> = HashMap::new();
     for run in runner.app.store.queued_runs().await? {
         asked.entry(run.scenario).or_default().push(run.id);
     }
     for (scenario, runs) in asked {
-        if let Some(checks) = runner.app.schedule.take_scenario(&scenario, now) {
-            let (runner, watched) = (Arc::clone(runner), Arc::clone(&watched));
+        if let Some(checks) = runner.app.schedule.take_scenario(&scenario, Timestamp::now()) {
+            let (runner, watched) = (Arc::clone(runner), runner.app.watched());
             tracker.spawn(async move { runner.scenario(&watched, &scenario, &checks, runs).await });
         }
     }
-    let (due, missed) = runner.app.schedule.take_due(now);
+    Ok(())
+}
+
+fn start_due(runner: &Arc<Runner>, tracker: &TaskTracker) {
+    let (due, missed) = runner.app.schedule.take_due(Timestamp::now());
     if missed > 0 {
         tracing::warn!(missed, "checks were due again before they had ended; give them a longer interval");
     }
+    if due.is_empty() {
+        return;
+    }
+    let watched = runner.app.watched();
     for id in due {
         let (runner, watched) = (Arc::clone(runner), Arc::clone(&watched));
         tracker.spawn(async move {
-            if let Some((scenario, check)) = find(&watched.registry, &id) {
+            if let Some((scenario, check)) = watched.check(&id) {
                 runner.check(&watched, scenario, check).await;
                 runner.app.events.publish(Noun::Scenario, &scenario.id, "done");
             }
             runner.app.schedule.done(&id);
         });
     }
-    Ok(())
-}
-
-fn find<'a>(registry: &'a Registry, id: &CheckId) -> Option<(&'a Scenario, &'a Check)> {
-    registry
-        .scenarios
-        .iter()
-        .find_map(|scenario| scenario.checks.iter().find(|check| check.id == *id).map(|check| (scenario, check)))
 }
 
 struct Runner {
@@ -136,7 +143,7 @@ struct Runner {
 impl Runner {
     /// Everything of a scenario, for those who asked.
     async fn scenario(&self, watched: &Watched, id: &str, checks: &[CheckId], runs: Vec<String>) {
-        let looks = checks.iter().filter_map(|check| find(&watched.registry, check));
+        let looks = checks.iter().filter_map(|check| watched.check(check));
         futures_util::future::join_all(looks.map(|(scenario, check)| self.check(watched, scenario, check))).await;
         for check in checks {
             self.app.schedule.done(check);
