@@ -13,7 +13,10 @@ use std::{
 use farol_protocol::{registry::Environment, yaml};
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    history::Keep,
+};
 
 /// Default folder of the coordinator's data.
 pub const DATA_DIR: &str = "/var/lib/farol";
@@ -29,6 +32,8 @@ struct File {
     registry: Option<PathBuf>,
     heartbeat: Option<String>,
     retention: Option<String>,
+    history_minutes: Option<String>,
+    history_hours: Option<String>,
     smtp_url: Option<String>,
     mail_from: Option<String>,
     notify_email: Option<String>,
@@ -55,6 +60,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// How long telemetry is kept.
     pub retention: Duration,
+    /// How long the points are kept that it is rolled up to.
+    pub history: Keep,
     /// Where mail goes.
     pub mail: Option<Mail>,
     /// The language model.
@@ -161,6 +168,10 @@ impl Config {
             registry: path(flags.registry.as_ref(), "FAROL_REGISTRY", file.registry, "/etc/farol/registry.yaml"),
             heartbeat: duration("FAROL_HEARTBEAT", &text(None, "FAROL_HEARTBEAT", file.heartbeat, "15s"))?,
             retention: duration("FAROL_RETENTION", &text(None, "FAROL_RETENTION", file.retention, "7d"))?,
+            history: history(
+                duration("FAROL_HISTORY_MINUTES", &text(None, "FAROL_HISTORY_MINUTES", file.history_minutes, "30d"))?,
+                duration("FAROL_HISTORY_HOURS", &text(None, "FAROL_HISTORY_HOURS", file.history_hours, "730d"))?,
+            )?,
             mail: match (smtp_url, mail_to) {
                 (Some(url), Some(to)) => Some(Mail {
                     url,
@@ -216,6 +227,21 @@ fn duration(name: &str, value: &str) -> Result<Duration> {
         .ok()
         .filter(|duration| *duration >= Duration::from_millis(100))
         .ok_or_else(|| Error::Config(format!("{name} is `{value}`, not a duration of at least 100ms such as 15s")))
+}
+
+/// What is shorter would be gone before its chunk is whole.
+fn history(minutes: Duration, hours: Duration) -> Result<Keep> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    if minutes < DAY {
+        return Err(Error::Config("FAROL_HISTORY_MINUTES is less than a day; set it to 1d or more".to_owned()));
+    }
+    if hours < minutes {
+        return Err(Error::Config(
+            "FAROL_HISTORY_HOURS is less than FAROL_HISTORY_MINUTES; hours are kept at least as long as minutes"
+                .to_owned(),
+        ));
+    }
+    Ok(Keep { minutes, hours })
 }
 
 fn boolean(name: &str, value: &str) -> Result<bool> {

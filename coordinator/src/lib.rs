@@ -14,6 +14,7 @@ pub mod correlate;
 pub mod error;
 pub mod events;
 pub mod fleet;
+pub mod history;
 pub mod http;
 pub mod http_keys;
 pub mod inbox;

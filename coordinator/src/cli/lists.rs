@@ -6,7 +6,7 @@ use super::{Connection, client::Client, output};
 use crate::{action::State, error::Result, roster::Role};
 
 /// A head and the field under it.
-type Column = (&'static str, fn(&Value) -> String);
+pub(super) type Column = (&'static str, fn(&Value) -> String);
 
 /// Hosts.
 pub(super) async fn hosts(to: &Connection) -> Result<()> {
@@ -79,7 +79,7 @@ pub(super) async fn actions(to: &Connection, state: Option<State>) -> Result<()>
     )
 }
 
-fn show(to: &Connection, items: Vec<Value>, columns: &[Column]) -> Result<()> {
+pub(super) fn show(to: &Connection, items: Vec<Value>, columns: &[Column]) -> Result<()> {
     if to.json {
         return output::json(&json!({"items": items, "next_cursor": null}));
     }

@@ -6,6 +6,7 @@ mod authority;
 mod check;
 mod client;
 mod decide;
+mod history;
 mod integrations;
 mod inventory;
 mod keys;
@@ -18,7 +19,7 @@ mod signing_keys;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use farol_protocol::{ActionId, ActionKind, HostId};
+use farol_protocol::{ActionId, ActionKind, CheckId, HostId};
 
 use crate::{action::State, config::Flags, error::Result, integrations::Kind, roster::Role};
 
@@ -281,6 +282,64 @@ pub enum HostsCommand {
     Show {
         /// The host's name or id
         name: String,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// What it showed over time.
+    #[command(flatten)]
+    History(HistoryCommand),
+}
+
+/// What a host or one of its checks showed over time.
+#[derive(Debug, Subcommand)]
+pub enum HistoryCommand {
+    /// List the metrics of a host
+    Metrics {
+        /// The host's name or id
+        name: String,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Show a metric of a host over time
+    Series {
+        /// The host's name or id
+        name: String,
+        /// The metric, such as cpu, disk.used_percent:/var or check:disk.root
+        metric: String,
+        /// From so long ago until now
+        #[arg(long, value_name = "TIME", default_value = "1d", value_parser = span)]
+        since: Duration,
+        /// Time that a point covers: 1m, 5m, 1h, 1d or auto
+        #[arg(long, default_value = "auto")]
+        step: String,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// List the reports of a check, newest first
+    Reports {
+        /// The host's name or id
+        name: String,
+        /// The check, such as disk.root or portal/answers
+        check: CheckId,
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
+        limit: u16,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Show what a check said from when to when
+    History {
+        /// The host's name or id
+        name: String,
+        /// The check, such as disk.root or portal/answers
+        check: CheckId,
+        /// From so long ago until now
+        #[arg(long, value_name = "TIME", default_value = "7d", value_parser = span)]
+        since: Duration,
         /// How to reach the coordinator.
         #[command(flatten)]
         to: Connection,
@@ -630,6 +689,7 @@ pub async fn run(command: Once) -> Result<()> {
             authority::rotate(&data, what).await
         }
         Once::Hosts { show: Some(HostsCommand::Show { name, to }), .. } => show::host(&to, &name).await,
+        Once::Hosts { show: Some(HostsCommand::History(command)), .. } => history::run(command).await,
         Once::Hosts { show: None, to } => lists::hosts(&to).await,
         Once::Findings { all, to } => lists::findings(&to, all).await,
         Once::Inbox { role, to } => lists::inbox(&to, role).await,
@@ -664,6 +724,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn option(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| "write NAME=VALUE".to_owned())?;
     Ok((name.trim().to_owned(), value.to_owned()))
+}
+
+/// How far back to look.
+fn span(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(20 * 366 * 86_400);
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|span| (Duration::from_secs(60)..=LONGEST).contains(span))
+        .ok_or_else(|| "a time of a minute or more is expected, such as 1h, 7d or 2y".to_owned())
 }
 
 fn lifetime(text: &str) -> Result<Lifetime, String> {
@@ -729,6 +798,10 @@ mod tests {
             "farol token create --name ana@example.org --role seo --ttl never --json",
             "farol hosts --json",
             "farol hosts show vm112 --json",
+            "farol hosts metrics vm112 --json",
+            "farol hosts series vm112 disk.used_percent:/var --since 7d --step 5m --json",
+            "farol hosts reports vm112 portal/answers --limit 20",
+            "farol hosts history vm112 portal/answers --since 30d",
             "farol findings --all --url http://127.0.0.1:1",
             "farol inbox --role devops",
             "farol actions --state timed_out",
@@ -769,6 +842,9 @@ mod tests {
             "farol host accept vm112",
             "farol host accept vm112 --machine 0123456789ab --boot 0123456789ab",
             "farol host rename vm112 ../etc",
+            "farol hosts series vm112 cpu --since soon",
+            "farol hosts reports vm112 ../etc!",
+            "farol hosts reports vm112 portal/answers --limit 0",
             "farol ca rotate --root --finish",
             "farol ca rotate --force",
             "farol host add vm112 --ttl soon",

@@ -9,6 +9,7 @@ mod events;
 mod extract;
 mod findings;
 mod health;
+mod history;
 mod hosts;
 mod inbox;
 mod ingest;
@@ -76,6 +77,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(internal::tick))
         .routes(routes!(hosts::list))
         .routes(routes!(hosts::one))
+        .routes(routes!(history::metrics))
+        .routes(routes!(history::series))
+        .routes(routes!(history::reports))
+        .routes(routes!(history::history))
         .routes(routes!(ingest::take))
         .routes(routes!(findings::list))
         .routes(routes!(findings::one))

@@ -87,7 +87,7 @@ const PAGE: &[&str] = &["limit", "cursor"];
 
 use Permission::{Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario, Trust};
 
-static TABLE: [Row; 40] = [
+static TABLE: [Row; 44] = [
     // The operations agents' own API.
     get("/api/v1/agents/roster", OpsView),
     list("/api/v1/agents/inbox", &["role", "limit", "cursor"]),
@@ -107,6 +107,10 @@ static TABLE: [Row; 40] = [
     // Farol's own nouns.
     list("/api/v1/hosts", PAGE),
     get("/api/v1/hosts/{host}", OpsView),
+    list("/api/v1/hosts/{host}/metrics", PAGE),
+    list("/api/v1/hosts/{host}/series", &["metric", "from", "to", "step"]),
+    list("/api/v1/hosts/{host}/reports", &["check", "limit", "cursor"]),
+    list("/api/v1/hosts/{host}/history", &["check", "from", "to"]),
     write(crate::ingest::PATH, Ingest),
     list("/api/v1/findings", &["state", "limit", "cursor"]),
     get("/api/v1/findings/{id}", OpsView),

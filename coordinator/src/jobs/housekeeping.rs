@@ -24,9 +24,11 @@ pub(super) async fn last_seen(app: App) -> Result<()> {
 pub(super) async fn retention(app: App) -> Result<()> {
     let keep = i64::try_from(app.config.retention.as_millis()).unwrap_or(i64::MAX);
     let before = Timestamp::now().plus_ms(-keep);
-    // What the correlator has not saved yet may have to be replayed.
+    // What the correlator has not saved yet may have to be replayed, and what
+    // is not in the history yet is to come into it.
     let (cursor, _) = app.store.load_correlator().await?;
-    let removed = app.store.prune_telemetry(before, cursor).await?;
+    let (batch, report) = app.store.history_cursor().await?;
+    let removed = app.store.prune_telemetry(before, (batch, cursor.min(report))).await?;
     if removed > 0 {
         tracing::info!(rows = removed, "telemetry beyond its retention was removed");
     }

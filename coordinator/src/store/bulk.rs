@@ -127,11 +127,13 @@ impl Store {
     /// The store failed.
     pub async fn bulk_writer(&self, committed: mpsc::Sender<Vec<Committed>>) -> Result<BulkWriter> {
         let mut connection = self.telemetry.own_connection().await?;
-        let next_batch = next(&mut connection, "select max(id) from batch").await?;
+        // The same of the history's.
+        let (batch, report) = self.history_cursor().await?;
+        let next_batch = next(&mut connection, "select max(id) from batch").await?.max(batch + 1);
         // Above everything the correlator has seen, even if the telemetry was
         // emptied or replaced since: it ignores what lies below its cursors.
         let (cursor, checks) = self.load_correlator().await?;
-        let seen = checks.values().map(|state| state.cursor).fold(cursor, i64::max);
+        let seen = checks.values().map(|state| state.cursor).fold(cursor.max(report), i64::max);
         let next_report = next(&mut connection, "select max(id) from report").await?.max(seen + 1);
         let next_gap = next(&mut connection, "select max(id) from gap").await?;
         Ok(BulkWriter {
@@ -223,17 +225,17 @@ impl Store {
         rows.iter().map(committed).collect()
     }
 
-    /// Forgets telemetry from before `before` and reports up to `cursor`, in
-    /// small steps so that no step holds the writer up. Rows lie in the order
-    /// of their arrival, so only the first ones are looked at.
+    /// Forgets telemetry from before `before`, batches and reports up to their
+    /// cursors, in small steps so that no step holds the writer up. Rows lie in
+    /// the order of their arrival, so only the first ones are looked at.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn prune_telemetry(&self, before: Timestamp, cursor: i64) -> Result<u64> {
+    pub async fn prune_telemetry(&self, before: Timestamp, (batch, report): (i64, i64)) -> Result<u64> {
         const STEPS: [(&str, &str); 2] = [
             (
                 "select max(id) from (select id, received_ms from batch order by id limit 500) oldest
-                 where received_ms < $1 and $2 = $2",
+                 where received_ms < $1 and id <= $2",
                 "delete from batch where id <= $1",
             ),
             (
@@ -243,7 +245,7 @@ impl Store {
             ),
         ];
         let mut removed = 0;
-        for (find, remove) in STEPS {
+        for ((find, remove), cursor) in STEPS.into_iter().zip([batch, report]) {
             loop {
                 let mut read = self.telemetry().read().await?;
                 let (bound,): (Option<i64>,) = sqlx::query_as(find)
@@ -276,7 +278,7 @@ impl Store {
     }
 }
 
-fn committed(row: &sqlx::any::AnyRow) -> Result<Committed> {
+pub(super) fn committed(row: &sqlx::any::AnyRow) -> Result<Committed> {
     let get = |error: sqlx::Error| Error::Store { what: "read a report", source: error };
     let status: String = row.try_get(3).map_err(get)?;
     let check: String = row.try_get(2).map_err(get)?;
@@ -669,7 +671,7 @@ mod tests {
         for at in [old, old, Timestamp::now()] {
             writer.commit(&[Bulk::Own { host, reports: vec![report()], at }]).await.expect("committed");
         }
-        assert_eq!(store.prune_telemetry(Timestamp::from_ms(2_000), 1).await.expect("pruned"), 1);
+        assert_eq!(store.prune_telemetry(Timestamp::from_ms(2_000), (0, 1)).await.expect("pruned"), 1);
         let kept: Vec<i64> =
             store.reports_after(0, 10).await.expect("readable").into_iter().map(|report| report.id).collect();
         assert_eq!(kept, [2, 3]);

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod bulk;
 pub mod correlation;
 pub mod findings;
+pub mod history;
 pub mod hosts;
 pub mod http_keys;
 pub mod inbox;

@@ -1,0 +1,258 @@
+//! Rolls committed telemetry up into minutes, folds minutes into chunks, and
+//! forgets chunks beyond their retention.
+//!
+//! It reads what is committed, behind the writer and never in its way: a
+//! cursor moves in the transaction that stores what was read up to it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use farol_protocol::{Timestamp, telemetry::Metrics};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::App,
+    error::Result,
+    history::{
+        DAY, Keep, MINUTE, Point, floor,
+        metric::{self, Counters},
+        pack::Seen,
+        roll::{self, SeriesKey},
+    },
+    store::{
+        Store,
+        history::{HistoryState, RolledUp},
+        hosts::HostKey,
+    },
+};
+
+/// How often what was committed is rolled up.
+const EVERY: Duration = Duration::from_secs(15);
+/// How often old chunks are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Batches in one transaction: few, since the writer waits behind it.
+const BATCHES: i64 = 500;
+/// Reports in one transaction.
+const REPORTS: i64 = 1000;
+/// Batches below the cursor that are looked at for the counters of their readings.
+const PRIMING: i64 = 20_000;
+/// Minutes of a host that gather before they are folded.
+const FOLD_AT: i64 = 64;
+/// Most minutes folded at once.
+const FOLD_MOST: i64 = 256;
+/// The newest minutes stay: more may come to them.
+const FOLD_LEAVES: usize = 4;
+/// Minutes of a host that went away are folded all the same, after so long.
+const FOLD_AFTER: i64 = DAY;
+/// Most series of a host; names of mounts and interfaces are a host's to choose.
+const SERIES: usize = 1000;
+/// Further ahead than this is no time at which something was observed.
+const AHEAD: i64 = 10 * MINUTE;
+
+/// Rolls up, folds and forgets until `stop`.
+pub(super) async fn run(app: App, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut roller = None;
+    let mut pruned: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let keep = app.config.history;
+        if let Err(error) = pass(&app.store, &mut roller, keep, Timestamp::now(), &stop).await {
+            tracing::warn!(job = "history", "a pass failed, the next one tries again: {error}");
+        }
+        if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
+            // Series may go: what is known of them is read again.
+            roller = None;
+            match prune(&app.store, keep, Timestamp::now()).await {
+                Ok(()) => pruned = Some(Instant::now()),
+                Err(error) => tracing::warn!(job = "history", "old chunks were not removed: {error}"),
+            }
+        }
+    }
+}
+
+async fn pass(
+    store: &Store,
+    roller: &mut Option<Roller>,
+    keep: Keep,
+    now: Timestamp,
+    stop: &CancellationToken,
+) -> Result<()> {
+    // After a failure nobody knows what was stored of the last page.
+    let mut known = match roller.take() {
+        Some(known) => known,
+        None => Roller::load(store).await?,
+    };
+    while known.page(store, keep, now).await? {
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+    }
+    *roller = Some(known);
+    fold(store, keep, now, stop).await
+}
+
+async fn prune(store: &Store, keep: Keep, now: Timestamp) -> Result<()> {
+    let (minutes, hours) = keep.from(now);
+    let removed = store.prune_history(minutes, hours).await?;
+    if removed > 0 {
+        tracing::info!(chunks = removed, "history beyond its retention was removed");
+    }
+    Ok(())
+}
+
+/// Folds the minutes of hosts that have gathered enough of them.
+///
+/// # Errors
+/// The store failed; what was folded before stays so.
+pub async fn fold(store: &Store, keep: Keep, now: Timestamp, stop: &CancellationToken) -> Result<()> {
+    for (host, count, oldest) in store.unfolded().await? {
+        let mut left = count;
+        let late = now.as_ms() - oldest > FOLD_AFTER && count > 0;
+        while (left >= FOLD_AT || late && left == count) && !stop.is_cancelled() {
+            let mut minutes = store.minutes_of(host, FOLD_MOST).await?;
+            if !late || left > FOLD_MOST {
+                minutes.truncate(minutes.len().saturating_sub(FOLD_LEAVES));
+            }
+            if minutes.is_empty() {
+                break;
+            }
+            let additions = roll::additions(&minutes, keep.from(now).0);
+            store.fold(host, &minutes, additions).await?;
+            left -= i64::try_from(minutes.len()).unwrap_or(left);
+        }
+    }
+    Ok(())
+}
+
+/// Reads committed telemetry page by page and stores it as minutes.
+#[derive(Debug)]
+pub struct Roller {
+    state: HistoryState,
+    /// The last reading of each stream.
+    counters: HashMap<i64, Counters>,
+    /// Hosts that have as many series as they may.
+    full: HashSet<HostKey>,
+}
+
+impl Roller {
+    /// From where the last one ended.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn load(store: &Store) -> Result<Self> {
+        let state = store.history().await?;
+        let mut counters = HashMap::new();
+        // The next rates need the last readings before the cursor. A fleet so
+        // large that these are not all of them misses one rate a host.
+        let mut from = state.cursor.0.saturating_sub(PRIMING);
+        loop {
+            let batches = store.batches_after(from, state.cursor.0, BATCHES).await?;
+            let Some(last) = batches.last() else { break };
+            from = last.id;
+            for batch in &batches {
+                if let Some(metrics) = batch.metrics.as_deref().and_then(readings) {
+                    counters.insert(batch.stream, Counters::of(&metrics, batch.observed_at.as_ms()));
+                }
+            }
+        }
+        Ok(Self { state, counters, full: HashSet::new() })
+    }
+
+    /// Rolls the next page up. Answers whether there may be more.
+    ///
+    /// # Errors
+    /// The store failed: this must be loaded again.
+    pub async fn page(&mut self, store: &Store, keep: Keep, now: Timestamp) -> Result<bool> {
+        let before = self.state.cursor;
+        let batches = store.batches_after(before.0, i64::MAX, BATCHES).await?;
+        let reports = store.report_values_after(before.1, REPORTS).await?;
+        if batches.is_empty() && reports.is_empty() {
+            return Ok(false);
+        }
+        let mut rolled = RolledUp { cursor: before, ..RolledUp::default() };
+        let oldest = keep.from(now).1;
+        let in_time = |at: i64| at >= oldest && at - now.as_ms() <= AHEAD;
+        for batch in &batches {
+            rolled.cursor.0 = batch.id;
+            let at = batch.observed_at.as_ms();
+            let Some(metrics) = batch.metrics.as_deref().and_then(readings).filter(|_| in_time(at)) else { continue };
+            let counters = Counters::of(&metrics, at);
+            let mut values = metric::values(&metrics);
+            if let Some(last) = self.counters.get(&batch.stream) {
+                values.extend(counters.rates(last));
+            }
+            self.counters.insert(batch.stream, counters);
+            for (name, value) in values {
+                let unit = metric::unit(&name);
+                let Some(point) = Point::of(value) else { continue };
+                let Some(series) = self.series(&mut rolled, batch.host, name, unit) else { continue };
+                rolled.minutes.entry((batch.host, floor(at, MINUTE))).or_default().add(series, &point);
+            }
+        }
+        for report in reports {
+            rolled.cursor.1 = report.id;
+            let at = report.observed_at.as_ms();
+            if !in_time(at) {
+                continue;
+            }
+            let Some(series) = self.series(&mut rolled, report.host, report.name.clone(), report.unit.as_deref())
+            else {
+                continue;
+            };
+            let minute = rolled.minutes.entry((report.host, floor(at, MINUTE))).or_default();
+            minute.reports.push((series, Seen { at, id: report.id, status: roll::status_code(report.status) }));
+            let known = report.status != farol_protocol::Status::Unknown;
+            if let Some(point) = report.value.filter(|_| known).and_then(Point::of) {
+                minute.add(series, &point);
+            }
+        }
+        store.roll_up(before, &rolled).await?;
+        self.state.cursor = rolled.cursor;
+        Ok(true)
+    }
+
+    /// The series of a name, which is made if need be; none where the host has
+    /// too many.
+    fn series(&mut self, rolled: &mut RolledUp, host: HostKey, name: String, unit: Option<&str>) -> Option<SeriesKey> {
+        let place = (host, name);
+        if let Some((key, known)) = self.state.series.get_mut(&place) {
+            // A report without a unit says nothing about it.
+            if unit.is_some() && known.as_deref() != unit {
+                *known = unit.map(str::to_owned);
+                rolled.series.push((*key, host, place.1, known.clone()));
+            }
+            return Some(*key);
+        }
+        if self.full.contains(&host) {
+            return None;
+        }
+        if self.state.series.keys().filter(|(of, _)| *of == host).count() >= SERIES {
+            self.full.insert(host);
+            tracing::warn!(host.key = host.0, name = place.1, "a host has {SERIES} metrics; no new ones are kept");
+            return None;
+        }
+        let key = SeriesKey(self.state.next);
+        self.state.next = self.state.next.checked_add(1)?;
+        let unit = unit.map(str::to_owned);
+        rolled.series.push((key, host, place.1.clone(), unit.clone()));
+        self.state.series.insert(place, (key, unit));
+        Some(key)
+    }
+}
+
+/// Readings as they were sent. What a peer without a version pushes may be
+/// anything; it has no readings then.
+fn readings(text: &str) -> Option<Metrics> {
+    serde_json::from_str(text).ok()
+}
+
+#[cfg(test)]
+mod tests;

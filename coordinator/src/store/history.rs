@@ -1,0 +1,692 @@
+//! Points of minutes and hours, packed, and when each check said what.
+//!
+//! One job writes here. What it writes of committed telemetry is one
+//! transaction with its cursor, and minutes leave their table in the
+//! transaction in which they enter chunks: a crash loses and repeats nothing.
+
+use std::collections::{BTreeMap, HashMap};
+
+use farol_protocol::{CheckId, Status, Timestamp};
+use sqlx::{Any, AnyConnection, QueryBuilder, any::AnyRow};
+
+use super::{Page, Store, bulk::Committed, hosts::HostKey, serde_word};
+use crate::{
+    error::{Error, Result, StoreContext as _},
+    history::{
+        Kind, Point,
+        metric::CHECK,
+        pack::{self, Seen, Unreadable},
+        roll::{self, Addition, ChunkKey, Minute, SeriesKey},
+    },
+};
+
+/// Rows per statement.
+const ROWS: usize = 50;
+
+/// Where the rolling up stands.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryState {
+    /// The last batch and the last report that are in.
+    pub cursor: (i64, i64),
+    /// What there is, with its unit.
+    pub series: HashMap<(HostKey, String), (SeriesKey, Option<String>)>,
+    /// The key of the next one.
+    pub next: u32,
+}
+
+/// Readings of a batch.
+#[derive(Debug)]
+pub struct BatchReading {
+    /// Its row.
+    pub id: i64,
+    /// The stream it came in; readings of one stream follow each other.
+    pub stream: i64,
+    /// Whose.
+    pub host: HostKey,
+    /// When it was observed.
+    pub observed_at: Timestamp,
+    /// As they were sent.
+    pub metrics: Option<String>,
+}
+
+/// What a report says in numbers.
+#[derive(Debug)]
+pub struct ReportValue {
+    /// Its row.
+    pub id: i64,
+    /// The host it is about.
+    pub host: HostKey,
+    /// Its check, as `check:ID`.
+    pub name: String,
+    /// What it said.
+    pub status: Status,
+    /// What was measured.
+    pub value: Option<f64>,
+    /// In which unit.
+    pub unit: Option<String>,
+    /// When.
+    pub observed_at: Timestamp,
+}
+
+/// A part of the telemetry, rolled up.
+#[derive(Debug, Default)]
+pub struct RolledUp {
+    /// Up to and with these rows.
+    pub cursor: (i64, i64),
+    /// Series that are new or have another unit.
+    pub series: Vec<(SeriesKey, HostKey, String, Option<String>)>,
+    /// What to add to which minute.
+    pub minutes: BTreeMap<(HostKey, i64), Minute>,
+}
+
+/// A metric of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    /// Its key.
+    pub key: SeriesKey,
+    /// Its name.
+    pub name: String,
+    /// Its unit; none where it has none.
+    pub unit: Option<String>,
+    /// The minutes of its first and last value; none where it has none yet.
+    pub known: Option<(Timestamp, Timestamp)>,
+}
+
+/// A chunk as it is stored.
+type Packed = (ChunkKey, Vec<u8>);
+
+impl Store {
+    /// Where the rolling up stands.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn history(&self) -> Result<HistoryState> {
+        let mut read = self.telemetry().read().await?;
+        let rows: Vec<(i64, i64, String, Option<String>)> =
+            sqlx::query_as("select id, host_key, name, unit from history_series")
+                .fetch_all(&mut *read)
+                .await
+                .context("read the series")?;
+        let mut state = HistoryState { cursor: cursor(&mut read).await?, ..HistoryState::default() };
+        for (id, host, name, unit) in rows {
+            let key = series_key(id)?;
+            state.next = state.next.max(key.0);
+            state.series.insert((HostKey(host), name), (key, unit));
+        }
+        state.next += 1;
+        Ok(state)
+    }
+
+    /// The last batch and the last report that were rolled up.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn history_cursor(&self) -> Result<(i64, i64)> {
+        cursor(&mut *self.telemetry().read().await?).await
+    }
+
+    /// Batches after `cursor` and up to `until`, oldest first.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn batches_after(&self, cursor: i64, until: i64, limit: i64) -> Result<Vec<BatchReading>> {
+        let mut read = self.telemetry().read().await?;
+        // A push has no stream; its number is the host's, negative.
+        let rows: Vec<(i64, i64, i64, i64, Option<String>)> = sqlx::query_as(
+            "select b.id, b.stream_id, coalesce(s.host_key, -b.stream_id), b.observed_ms, b.metrics
+             from batch b left join stream s on s.id = b.stream_id
+             where b.id > $1 and b.id <= $2 order by b.id limit $3",
+        )
+        .bind(cursor)
+        .bind(until)
+        .bind(limit)
+        .fetch_all(&mut *read)
+        .await
+        .context("read the batches")?;
+        let reading = |(id, stream, host, at, metrics)| BatchReading {
+            id,
+            stream,
+            host: HostKey(host),
+            observed_at: Timestamp::from_ms(at),
+            metrics,
+        };
+        Ok(rows.into_iter().map(reading).collect())
+    }
+
+    /// What reports after `cursor` say in numbers, oldest first.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn report_values_after(&self, cursor: i64, limit: i64) -> Result<Vec<ReportValue>> {
+        let mut read = self.telemetry().read().await?;
+        let rows: Vec<(i64, i64, String, String, Option<f64>, Option<String>, i64)> = sqlx::query_as(
+            "select id, host_key, check_id, status, value, unit, observed_ms from report
+             where id > $1 order by id limit $2",
+        )
+        .bind(cursor)
+        .bind(limit)
+        .fetch_all(&mut *read)
+        .await
+        .context("read the reports")?;
+        let value = |(id, host, check, status, value, unit, at): (i64, i64, String, String, _, _, i64)| {
+            Ok(ReportValue {
+                id,
+                host: HostKey(host),
+                name: format!("{CHECK}{check}"),
+                status: serde_word("status", &status)?,
+                value,
+                unit,
+                observed_at: Timestamp::from_ms(at),
+            })
+        };
+        rows.into_iter().map(value).collect()
+    }
+
+    /// Adds what was rolled up to its minutes and moves the cursor, at once.
+    ///
+    /// # Errors
+    /// The store failed, or somebody else moved the cursor from `before`;
+    /// nothing was changed.
+    pub async fn roll_up(&self, before: (i64, i64), rolled: &RolledUp) -> Result<()> {
+        let mut write = self.telemetry().write().await?;
+        let moved = sqlx::query(
+            "update history_cursor set batch = $1, report = $2 where id = 1 and batch = $3 and report = $4",
+        )
+        .bind(rolled.cursor.0)
+        .bind(rolled.cursor.1)
+        .bind(before.0)
+        .bind(before.1)
+        .execute(&mut *write)
+        .await
+        .context("move the cursor of the history")?;
+        if moved.rows_affected() != 1 {
+            return Err(Error::Refused("the history was rolled up by somebody else; it is read again".to_owned()));
+        }
+        for (key, host, name, unit) in &rolled.series {
+            sqlx::query(
+                "insert into history_series (id, host_key, name, unit) values ($1, $2, $3, $4)
+                 on conflict (host_key, name) do update set unit = excluded.unit",
+            )
+            .bind(i64::from(key.0))
+            .bind(host.0)
+            .bind(name)
+            .bind(unit.clone())
+            .execute(&mut *write)
+            .await
+            .context("store a series")?;
+        }
+        for ((host, at), minute) in &rolled.minutes {
+            let known: Option<(Vec<u8>, Vec<u8>)> =
+                sqlx::query_as("select points, reports from history_minute where host_key = $1 and minute_ms = $2")
+                    .bind(host.0)
+                    .bind(*at)
+                    .fetch_optional(&mut *write)
+                    .await
+                    .context("read a minute")?;
+            let (points, reports) = match known {
+                None => minute.encode(),
+                Some((points, reports)) => {
+                    let mut all = Minute::decode(&points, &reports).map_err(corrupt("minute"))?;
+                    all.merge(minute);
+                    all.encode()
+                }
+            };
+            sqlx::query(
+                "insert into history_minute (host_key, minute_ms, points, reports) values ($1, $2, $3, $4)
+                 on conflict (host_key, minute_ms) do update set points = excluded.points, reports = excluded.reports",
+            )
+            .bind(host.0)
+            .bind(*at)
+            .bind(points)
+            .bind(reports)
+            .execute(&mut *write)
+            .await
+            .context("store a minute")?;
+        }
+        write.commit().await
+    }
+
+    /// Hosts with minutes that are in no chunk, how many, and the oldest in ms.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn unfolded(&self) -> Result<Vec<(HostKey, i64, i64)>> {
+        let mut read = self.telemetry().read().await?;
+        let rows: Vec<(i64, i64, i64)> =
+            sqlx::query_as("select host_key, count(*), min(minute_ms) from history_minute group by host_key")
+                .fetch_all(&mut *read)
+                .await
+                .context("count the minutes")?;
+        Ok(rows.into_iter().map(|(host, count, oldest)| (HostKey(host), count, oldest)).collect())
+    }
+
+    /// The oldest minutes of a host that are in no chunk, and when they began.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn minutes_of(&self, host: HostKey, limit: i64) -> Result<Vec<(i64, Minute)>> {
+        let mut read = self.telemetry().read().await?;
+        let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+            "select minute_ms, points, reports from history_minute where host_key = $1 order by minute_ms limit $2",
+        )
+        .bind(host.0)
+        .bind(limit)
+        .fetch_all(&mut *read)
+        .await
+        .context("read the minutes")?;
+        let decoded = rows.into_iter().map(|(at, points, reports)| Ok((at, Minute::decode(&points, &reports)?)));
+        decoded.collect::<Result<_, Unreadable>>().map_err(corrupt("minute"))
+    }
+
+    /// Puts minutes of a host into chunks; `additions` is what they add.
+    ///
+    /// # Errors
+    /// The store failed; nothing was changed.
+    pub async fn fold(
+        &self,
+        host: HostKey,
+        minutes: &[(i64, Minute)],
+        additions: BTreeMap<ChunkKey, Addition>,
+    ) -> Result<()> {
+        let names: HashMap<SeriesKey, String> =
+            self.series_of(host).await?.into_iter().map(|series| (series.key, series.name)).collect();
+        let mut chunks: Vec<Packed> = Vec::with_capacity(additions.len());
+        for (key, addition) in additions {
+            // What a host has no series for any more was pruned with it.
+            let Some(name) = names.get(&key.0) else { continue };
+            let known = self.chunk(key).await?;
+            chunks.push((key, packed(key, name, known.as_deref(), addition)?));
+            // Packing takes a while; others have their turn.
+            tokio::task::yield_now().await;
+        }
+        let mut times: BTreeMap<SeriesKey, (i64, i64)> = BTreeMap::new();
+        for (at, minute) in minutes {
+            for series in minute.points.keys() {
+                let span = times.entry(*series).or_insert((*at, *at));
+                *span = (span.0.min(*at), span.1.max(*at));
+            }
+        }
+        let mut write = self.telemetry().write().await?;
+        put(&mut write, chunks).await?;
+        for (series, (first, last)) in times {
+            sqlx::query(
+                "update history_series set
+                     first_ms = case when first_ms is null or first_ms > $2 then $2 else first_ms end,
+                     last_ms = case when last_ms is null or last_ms < $3 then $3 else last_ms end
+                 where id = $1",
+            )
+            .bind(i64::from(series.0))
+            .bind(first)
+            .bind(last)
+            .execute(&mut *write)
+            .await
+            .context("store a series' times")?;
+        }
+        for part in minutes.chunks(ROWS) {
+            let mut remove = QueryBuilder::<Any>::new("delete from history_minute where host_key = ");
+            remove.push_bind(host.0).push(" and minute_ms in (");
+            let mut list = remove.separated(", ");
+            for (at, _) in part {
+                list.push_bind(*at);
+            }
+            remove.push(")");
+            remove.build().execute(&mut *write).await.context("remove folded minutes")?;
+        }
+        write.commit().await
+    }
+
+    async fn chunk(&self, (series, kind, from): ChunkKey) -> Result<Option<Vec<u8>>> {
+        let mut read = self.telemetry().read().await?;
+        let row: Option<(Vec<u8>,)> =
+            sqlx::query_as("select data from history_chunk where series_id = $1 and kind = $2 and from_ms = $3")
+                .bind(i64::from(series.0))
+                .bind(kind.code())
+                .bind(from)
+                .fetch_optional(&mut *read)
+                .await
+                .context("read a chunk")?;
+        Ok(row.map(|(data,)| data))
+    }
+
+    /// Removes chunks that ended before the times in ms, reports with the
+    /// minutes, in small steps, and series of which nothing is left.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn prune_history(&self, minutes_from: i64, hours_from: i64) -> Result<u64> {
+        const CHUNKS_PER_STEP: usize = 200;
+        let mut removed = 0;
+        for (kind, before) in [(Kind::Minutes, minutes_from), (Kind::Reports, minutes_from), (Kind::Hours, hours_from)]
+        {
+            let mut read = self.telemetry().read().await?;
+            let old: Vec<(i64, i64)> =
+                sqlx::query_as("select series_id, from_ms from history_chunk where kind = $1 and from_ms <= $2")
+                    .bind(kind.code())
+                    .bind(before.saturating_sub(kind.chunk()))
+                    .fetch_all(&mut *read)
+                    .await
+                    .context("look for old chunks")?;
+            drop(read);
+            for step in old.chunks(CHUNKS_PER_STEP) {
+                let mut write = self.telemetry().write().await?;
+                for (series, from) in step {
+                    sqlx::query("delete from history_chunk where series_id = $1 and kind = $2 and from_ms = $3")
+                        .bind(*series)
+                        .bind(kind.code())
+                        .bind(*from)
+                        .execute(&mut *write)
+                        .await
+                        .context("remove an old chunk")?;
+                    removed += 1;
+                }
+                write.commit().await?;
+            }
+        }
+        let mut write = self.telemetry().write().await?;
+        // One whose first minute waits to be folded has no chunk either.
+        sqlx::query(
+            "delete from history_series where first_ms is not null and last_ms < $1
+             and not exists (select 1 from history_chunk where series_id = history_series.id)",
+        )
+        .bind(minutes_from.min(hours_from))
+        .execute(&mut *write)
+        .await
+        .context("remove series without values")?;
+        write.commit().await?;
+        Ok(removed)
+    }
+
+    /// Everything that a host has a series of, by name.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn series_of(&self, host: HostKey) -> Result<Vec<Series>> {
+        let mut read = self.telemetry().read().await?;
+        let rows: Vec<(i64, String, Option<String>, Option<i64>, Option<i64>)> = sqlx::query_as(
+            "select id, name, unit, first_ms, last_ms from history_series where host_key = $1 order by name",
+        )
+        .bind(host.0)
+        .fetch_all(&mut *read)
+        .await
+        .context("read the series")?;
+        let series = |(id, name, unit, first, last): (i64, _, _, Option<i64>, Option<i64>)| {
+            let known = first.zip(last).map(|(first, last)| (Timestamp::from_ms(first), Timestamp::from_ms(last)));
+            Ok(Series { key: series_key(id)?, name, unit, known })
+        };
+        rows.into_iter().map(series).collect()
+    }
+
+    /// The same with the minutes that are in no chunk yet, without what never
+    /// had a value.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn metrics_of(&self, host: HostKey) -> Result<Vec<Series>> {
+        let mut all = self.series_of(host).await?;
+        let mut times: HashMap<SeriesKey, (i64, i64)> = HashMap::new();
+        let mut read = self.telemetry().read().await?;
+        let rows: Vec<(i64, Vec<u8>)> =
+            sqlx::query_as("select minute_ms, points from history_minute where host_key = $1")
+                .bind(host.0)
+                .fetch_all(&mut *read)
+                .await
+                .context("read the minutes")?;
+        drop(read);
+        for (at, points) in rows {
+            for (series, _) in roll::read_points(&points).map_err(corrupt("minute"))? {
+                let span = times.entry(series).or_insert((at, at));
+                *span = (span.0.min(at), span.1.max(at));
+            }
+        }
+        all.retain_mut(|series| {
+            if let Some((first, last)) = times.get(&series.key) {
+                let (first, last) = (Timestamp::from_ms(*first), Timestamp::from_ms(*last));
+                series.known =
+                    Some(series.known.map_or((first, last), |known| (known.0.min(first), known.1.max(last))));
+            }
+            series.known.is_some()
+        });
+        Ok(all)
+    }
+
+    /// The points of a series from `from` on and before `to`, in ms, each with
+    /// the time it begins. A time may come more than once: its points add up.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn points(
+        &self,
+        host: HostKey,
+        series: SeriesKey,
+        kind: Kind,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<(i64, Point)>> {
+        let mut points = Vec::new();
+        for (chunk, from, data) in self.stored(host, series, kind, from, to, "points").await? {
+            if chunk {
+                let (list, _) = pack::read_points(&data, kind).map_err(corrupt("chunk"))?;
+                points.extend(list.into_iter().map(|(slot, point)| (from + i64::from(slot) * kind.point(), point)));
+            } else {
+                let list = roll::read_points(&data).map_err(corrupt("minute"))?;
+                points.extend(list.filter(|(key, _)| *key == series).map(|(_, point)| (from, point)));
+            }
+        }
+        points.retain(|(at, _)| (from..to).contains(at));
+        Ok(points)
+    }
+
+    /// When a check reported what, from `from` on and before `to`, in ms,
+    /// sorted by time.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn seen(&self, host: HostKey, series: SeriesKey, from: i64, to: i64) -> Result<Vec<Seen>> {
+        let mut seen = Vec::new();
+        for (chunk, from, data) in self.stored(host, series, Kind::Reports, from, to, "reports").await? {
+            if chunk {
+                seen.extend(pack::read_reports(&data, from).map_err(corrupt("chunk"))?);
+            } else {
+                let list = roll::read_reports(&data).map_err(corrupt("minute"))?;
+                seen.extend(list.filter(|(key, _)| *key == series).map(|(_, seen)| seen));
+            }
+        }
+        seen.retain(|seen| (from..to).contains(&seen.at));
+        seen.sort_unstable();
+        Ok(seen)
+    }
+
+    /// Chunks of a series and minutes of its host that overlap a time, in one
+    /// look: between two, minutes could move from the one to the other.
+    async fn stored(
+        &self,
+        host: HostKey,
+        series: SeriesKey,
+        kind: Kind,
+        from: i64,
+        to: i64,
+        column: &'static str,
+    ) -> Result<Vec<(bool, i64, Vec<u8>)>> {
+        let query = match column {
+            "reports" => {
+                "select 1, from_ms, data from history_chunk
+                 where series_id = $1 and kind = $2 and from_ms > $3 and from_ms < $4
+                 union all
+                 select 0, minute_ms, reports from history_minute
+                 where host_key = $5 and minute_ms > $6 and minute_ms < $4"
+            }
+            _ => {
+                "select 1, from_ms, data from history_chunk
+                 where series_id = $1 and kind = $2 and from_ms > $3 and from_ms < $4
+                 union all
+                 select 0, minute_ms, points from history_minute
+                 where host_key = $5 and minute_ms > $6 and minute_ms < $4"
+            }
+        };
+        let mut read = self.telemetry().read().await?;
+        let rows: Vec<(i64, i64, Vec<u8>)> = sqlx::query_as(query)
+            .bind(i64::from(series.0))
+            .bind(kind.code())
+            .bind(from.saturating_sub(kind.chunk()))
+            .bind(to)
+            .bind(host.0)
+            .bind(from.saturating_sub(crate::history::MINUTE))
+            .fetch_all(&mut *read)
+            .await
+            .context("read a series")?;
+        Ok(rows.into_iter().map(|(chunk, from, data)| (chunk == 1, from, data)).collect())
+    }
+
+    /// Reports of a check, newest first, from `before` back. Those that are
+    /// beyond the retention of telemetry are gone; their status is in [`Store::seen`].
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn reports_of(
+        &self,
+        host: HostKey,
+        series: SeriesKey,
+        before: &super::Cursor,
+        limit: i64,
+    ) -> Result<Page<Committed>> {
+        let mut read = self.telemetry().read().await?;
+        let (oldest,): (Option<i64>,) =
+            sqlx::query_as("select min(id) from report").fetch_one(&mut *read).await.context("read the reports")?;
+        let days: Vec<(i64,)> = sqlx::query_as(
+            "select from_ms from history_chunk where series_id = $1 and kind = $2 and from_ms <= $3
+             order by from_ms desc",
+        )
+        .bind(i64::from(series.0))
+        .bind(Kind::Reports.code())
+        .bind(before.ms)
+        .fetch_all(&mut *read)
+        .await
+        .context("read a check's days")?;
+        drop(read);
+        let oldest = oldest.unwrap_or(i64::MAX);
+        let before_id: i64 = before.id.parse().unwrap_or(i64::MAX);
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
+        let mut found: Vec<Seen> = Vec::new();
+        // What is newer than the newest chunk, then day by day.
+        let mut to = before.ms.saturating_add(1);
+        for from in days.into_iter().map(|(from,)| from).chain([i64::MIN / 2]) {
+            let seen = self.seen(host, series, from, to).await?;
+            let fits = |seen: &&Seen| seen.id >= oldest && (seen.at, seen.id) < (before.ms, before_id);
+            found.extend(seen.iter().rev().filter(fits));
+            to = from;
+            if found.len() >= wanted {
+                break;
+            }
+        }
+        found.truncate(wanted);
+        let rows = self.reports_by_id(&found.iter().map(|seen| seen.id).collect::<Vec<_>>()).await?;
+        let items: Vec<Committed> = found.iter().filter_map(|seen| rows.get(&seen.id).cloned()).collect();
+        Ok(Page::cut(items, limit, |item| (item.report.observed_at, item.id.to_string())))
+    }
+
+    async fn reports_by_id(&self, ids: &[i64]) -> Result<HashMap<i64, Committed>> {
+        let mut read = self.telemetry().read().await?;
+        let mut found = HashMap::with_capacity(ids.len());
+        for part in ids.chunks(ROWS) {
+            let mut select = QueryBuilder::<Any>::new(
+                "select id, host_key, check_id, status, value, unit, text, cause, observed_ms from report where id in (",
+            );
+            let mut list = select.separated(", ");
+            for id in part {
+                list.push_bind(*id);
+            }
+            select.push(")");
+            let rows: Vec<AnyRow> = select.build().fetch_all(&mut *read).await.context("read the reports")?;
+            for row in &rows {
+                let report = super::bulk::committed(row)?;
+                found.insert(report.id, report);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The series of a check; none where it never reported.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn series_of_check(&self, host: HostKey, check: &CheckId) -> Result<Option<SeriesKey>> {
+        let mut read = self.telemetry().read().await?;
+        let row: Option<(i64,)> = sqlx::query_as("select id from history_series where host_key = $1 and name = $2")
+            .bind(host.0)
+            .bind(format!("{CHECK}{check}"))
+            .fetch_optional(&mut *read)
+            .await
+            .context("read a series")?;
+        row.map(|(id,)| series_key(id)).transpose()
+    }
+
+    /// Stores whole chunks of points beside the rolling up, for measurements.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn put_points(&self, chunks: Vec<(SeriesKey, Kind, i64, Vec<u8>)>) -> Result<()> {
+        let mut write = self.telemetry().write().await?;
+        put(&mut write, chunks.into_iter().map(|(series, kind, from, data)| ((series, kind, from), data)).collect())
+            .await?;
+        write.commit().await
+    }
+}
+
+async fn cursor(connection: &mut AnyConnection) -> Result<(i64, i64)> {
+    sqlx::query_as("select batch, report from history_cursor where id = 1")
+        .fetch_one(connection)
+        .await
+        .context("read the cursor of the history")
+}
+
+async fn put(connection: &mut AnyConnection, chunks: Vec<Packed>) -> Result<()> {
+    for ((series, kind, from), data) in chunks {
+        sqlx::query(
+            "insert into history_chunk (series_id, kind, from_ms, data) values ($1, $2, $3, $4)
+             on conflict (series_id, kind, from_ms) do update set data = excluded.data",
+        )
+        .bind(i64::from(series.0))
+        .bind(kind.code())
+        .bind(from)
+        .bind(data)
+        .execute(&mut *connection)
+        .await
+        .context("store a chunk")?;
+    }
+    Ok(())
+}
+
+/// A chunk with what was added. One that cannot be read is lost already; it
+/// must not keep all that comes after it from being stored.
+fn packed((_, kind, from): ChunkKey, name: &str, known: Option<&[u8]>, addition: Addition) -> Result<Vec<u8>> {
+    let lost = |error: Unreadable| {
+        tracing::error!(series = name, from_ms = from, "a chunk of the history is lost and begun anew: {error}");
+    };
+    let packed = match addition {
+        Addition::Points(points) => {
+            let known = known.and_then(|data| pack::read_points(data, kind).map_err(lost).ok());
+            let (list, grain) = known.unwrap_or_else(|| (Vec::new(), crate::history::metric::grain(name)));
+            let mut all: BTreeMap<u32, Point> = list.into_iter().collect();
+            for (slot, point) in points {
+                all.entry(slot).and_modify(|known| known.merge(&point)).or_insert(point);
+            }
+            pack::points(&all.into_iter().collect::<Vec<_>>(), grain)
+        }
+        Addition::Reports(reports) => {
+            let known = known.and_then(|data| pack::read_reports(data, from).map_err(lost).ok());
+            let mut all = known.unwrap_or_default();
+            all.extend(reports);
+            all.sort_unstable();
+            pack::reports(&all, from)
+        }
+    };
+    packed.map_err(corrupt("chunk"))
+}
+
+fn series_key(id: i64) -> Result<SeriesKey> {
+    u32::try_from(id).map(SeriesKey).map_err(|_| Error::Corrupt { what: "series", value: id.to_string() })
+}
+
+fn corrupt(what: &'static str) -> impl Fn(Unreadable) -> Error {
+    move |error| Error::Corrupt { what, value: error.to_string() }
+}
