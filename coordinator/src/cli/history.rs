@@ -85,6 +85,9 @@ fn ago(since: Duration) -> String {
 /// Points of an answer: when, lowest, mean, highest, how many.
 type Points = Vec<(i64, f64, f64, f64, u64)>;
 
+/// What lies within a part of a time: lowest, mean, highest, how many.
+type Part = Option<(f64, f64, f64, u64)>;
+
 fn show(series: &Value) -> Result<()> {
     let points: Points = serde_json::from_value(series["points"].clone()).unwrap_or_default();
     let time = |field: &str| series[field].as_str().and_then(|text| text.parse::<Timestamp>().ok());
@@ -109,14 +112,13 @@ fn show(series: &Value) -> Result<()> {
     output::table(&["NO VALUES FROM", "TO"], gaps.iter().map(row).collect())
 }
 
-/// Points within parts of a time: lowest, mean, highest, how many; none where
-/// there are none.
+/// Points within parts of a time and when these begin.
 #[expect(clippy::cast_precision_loss, reason = "counts of readings are far below 2^52")]
-fn parts(points: &Points, from: i64, to: i64, most: i64) -> Vec<(i64, Option<(f64, f64, f64, u64)>)> {
+fn parts(points: &Points, from: i64, to: i64, most: i64) -> Vec<(i64, Part)> {
     let length = ((to - from) + most - 1) / most.max(1);
     // No part is shorter than a minute, nor than half a point.
     let length = floor(length + 59_999, 60_000).max(60_000);
-    let mut parts: Vec<(i64, Option<(f64, f64, f64, u64)>)> =
+    let mut parts: Vec<(i64, Part)> =
         (0..).map(|part| from + part * length).take_while(|at| *at < to).map(|at| (at, None)).collect();
     for (at, min, mean, max, count) in points {
         let place = usize::try_from((at - from).div_euclid(length)).unwrap_or(usize::MAX);
@@ -148,7 +150,7 @@ fn blocks(points: &Points, from: i64, to: i64) -> String {
 }
 
 fn rows(points: &Points, from: i64, to: i64) -> Vec<Vec<String>> {
-    let row = |(at, part): (i64, Option<(f64, f64, f64, u64)>)| {
+    let row = |(at, part): (i64, Part)| {
         let text = Timestamp::from_ms(at).to_string();
         let at = format!("{}Z", text.split('.').next().unwrap_or(&text).replace('T', " "));
         match part {
@@ -173,15 +175,15 @@ mod tests {
 
     #[test]
     fn a_line_is_blank_where_there_are_no_values() {
-        let points: Points =
-            [(0, 1.0), (1, 8.0), (5, 1.0)].map(|(at, mean)| (at * MINUTE, mean, mean, mean, 1)).into();
+        let points: Points = [(0, 1.0), (1, 8.0), (5, 1.0)].map(|(at, mean)| (at * MINUTE, mean, mean, mean, 1)).into();
         assert_eq!(blocks(&points, 0, 7 * MINUTE), "▁█   ▁ ");
         assert_eq!(blocks(&Points::new(), 0, 3 * MINUTE), "   ");
     }
 
     #[test]
     fn a_table_has_few_rows_and_says_where_there_is_nothing() {
-        let points: Points = (0..1440).filter(|n| !(120..180).contains(n)).map(|n| (n * MINUTE, 1.0, 2.0, 3.25, 6)).collect();
+        let points: Points =
+            (0..1440).filter(|n| !(120..180).contains(n)).map(|n| (n * MINUTE, 1.0, 2.0, 3.25, 6)).collect();
         let rows = rows(&points, 0, 1440 * MINUTE);
         assert_eq!(rows.len(), 24);
         assert_eq!(rows[0], ["1970-01-01 00:00:00Z", "1", "2", "3.25", "360"]);

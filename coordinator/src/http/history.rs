@@ -311,8 +311,9 @@ pub(super) async fn history(
 /// How often a check is to report, in ms; none for what is reported when it
 /// changes, or is in the registry no more.
 fn interval(app: &Shared, check: &CheckId) -> Option<i64> {
-    let checks = app.registry.scenarios.iter().flat_map(|scenario| &scenario.checks);
-    let known = checks.into_iter().find(|known| known.id == *check)?;
+    let watched = app.watched();
+    let mut checks = watched.registry.scenarios.iter().flat_map(|scenario| &scenario.checks);
+    let known = checks.find(|known| known.id == *check)?;
     i64::try_from(known.target.every_ms()).ok()
 }
 

@@ -539,3 +539,5 @@ async fn a_write_goes_on_although_its_caller_hangs_up() {
     }
     panic!("the write ended with its caller");
 }
+
+mod history;

@@ -5,7 +5,7 @@
 //! cursor moves in the transaction that stores what was read up to it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -35,14 +35,18 @@ const EVERY: Duration = Duration::from_secs(15);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// Batches in one transaction: few, since the writer waits behind it.
 const BATCHES: i64 = 500;
-/// Reports in one transaction.
-const REPORTS: i64 = 1000;
+/// Reports in one transaction; those of a host and minute are one row.
+const REPORTS: i64 = 4000;
+/// How many times as long as a page took the next one waits.
+const RESTS: u32 = 3;
 /// Batches below the cursor that are looked at for the counters of their readings.
 const PRIMING: i64 = 20_000;
 /// Minutes of a host that gather before they are folded.
 const FOLD_AT: i64 = 64;
 /// Most minutes folded at once.
 const FOLD_MOST: i64 = 256;
+/// Most days folded at once: each is a chunk of every series.
+const FOLD_DAYS: usize = 8;
 /// The newest minutes stay: more may come to them.
 const FOLD_LEAVES: usize = 4;
 /// Minutes of a host that went away are folded all the same, after so long.
@@ -90,9 +94,15 @@ async fn pass(
         Some(known) => known,
         None => Roller::load(store).await?,
     };
-    while known.page(store, keep, now).await? {
-        if stop.is_cancelled() {
-            return Ok(());
+    loop {
+        let began = Instant::now();
+        if !known.page(store, keep, now).await? {
+            break;
+        }
+        // Whoever is behind leaves most of the time to the writer.
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(began.elapsed() * RESTS) => {}
         }
     }
     *roller = Some(known);
@@ -121,6 +131,9 @@ pub async fn fold(store: &Store, keep: Keep, now: Timestamp, stop: &Cancellation
             if !late || left > FOLD_MOST {
                 minutes.truncate(minutes.len().saturating_sub(FOLD_LEAVES));
             }
+            let mut days = BTreeSet::new();
+            let most = minutes.iter().position(|(at, _)| days.insert(floor(*at, DAY)) && days.len() > FOLD_DAYS);
+            minutes.truncate(most.unwrap_or(minutes.len()));
             if minutes.is_empty() {
                 break;
             }
@@ -138,7 +151,9 @@ pub struct Roller {
     state: HistoryState,
     /// The last reading of each stream.
     counters: HashMap<i64, Counters>,
-    /// Hosts that have as many series as they may.
+    /// How many series each host has.
+    counts: HashMap<HostKey, usize>,
+    /// Hosts of which it was said that they have too many.
     full: HashSet<HostKey>,
 }
 
@@ -163,7 +178,11 @@ impl Roller {
                 }
             }
         }
-        Ok(Self { state, counters, full: HashSet::new() })
+        let mut counts = HashMap::new();
+        for (host, _) in state.series.keys() {
+            *counts.entry(*host).or_default() += 1;
+        }
+        Ok(Self { state, counters, counts, full: HashSet::new() })
     }
 
     /// Rolls the next page up. Answers whether there may be more.
@@ -231,14 +250,14 @@ impl Roller {
             }
             return Some(*key);
         }
-        if self.full.contains(&host) {
+        let count = self.counts.entry(host).or_default();
+        if *count >= SERIES {
+            if self.full.insert(host) {
+                tracing::warn!(host.key = host.0, name = place.1, "a host has {SERIES} metrics; no new ones are kept");
+            }
             return None;
         }
-        if self.state.series.keys().filter(|(of, _)| *of == host).count() >= SERIES {
-            self.full.insert(host);
-            tracing::warn!(host.key = host.0, name = place.1, "a host has {SERIES} metrics; no new ones are kept");
-            return None;
-        }
+        *count += 1;
         let key = SeriesKey(self.state.next);
         self.state.next = self.state.next.checked_add(1)?;
         let unit = unit.map(str::to_owned);

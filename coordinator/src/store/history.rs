@@ -92,6 +92,11 @@ pub struct Series {
     pub known: Option<(Timestamp, Timestamp)>,
 }
 
+/// A report's row, host, check, status, value, unit and time.
+type ValueRow = (i64, i64, String, String, Option<f64>, Option<String>, i64);
+/// A series' row, name, unit, and the times of its first and last value.
+type SeriesRow = (i64, String, Option<String>, Option<i64>, Option<i64>);
+
 /// A chunk as it is stored.
 type Packed = (ChunkKey, Vec<u8>);
 
@@ -159,7 +164,7 @@ impl Store {
     /// The store failed.
     pub async fn report_values_after(&self, cursor: i64, limit: i64) -> Result<Vec<ReportValue>> {
         let mut read = self.telemetry().read().await?;
-        let rows: Vec<(i64, i64, String, String, Option<f64>, Option<String>, i64)> = sqlx::query_as(
+        let rows: Vec<ValueRow> = sqlx::query_as(
             "select id, host_key, check_id, status, value, unit, observed_ms from report
              where id > $1 order by id limit $2",
         )
@@ -168,7 +173,7 @@ impl Store {
         .fetch_all(&mut *read)
         .await
         .context("read the reports")?;
-        let value = |(id, host, check, status, value, unit, at): (i64, i64, String, String, _, _, i64)| {
+        let value = |(id, host, check, status, value, unit, at): ValueRow| {
             Ok(ReportValue {
                 id,
                 host: HostKey(host),
@@ -188,6 +193,19 @@ impl Store {
     /// The store failed, or somebody else moved the cursor from `before`;
     /// nothing was changed.
     pub async fn roll_up(&self, before: (i64, i64), rolled: &RolledUp) -> Result<()> {
+        // Read before the change begins, so that the writer of telemetry waits
+        // for as little as possible; who else might write them is refused below.
+        let mut rows = Vec::with_capacity(rolled.minutes.len());
+        for ((host, at), minute) in &rolled.minutes {
+            let encoded = match self.minute(*host, *at).await? {
+                None => minute.encode(),
+                Some(mut known) => {
+                    known.merge(minute);
+                    known.encode()
+                }
+            };
+            rows.push((*host, *at, encoded));
+        }
         let mut write = self.telemetry().write().await?;
         let moved = sqlx::query(
             "update history_cursor set batch = $1, report = $2 where id = 1 and batch = $3 and report = $4",
@@ -215,35 +233,30 @@ impl Store {
             .await
             .context("store a series")?;
         }
-        for ((host, at), minute) in &rolled.minutes {
-            let known: Option<(Vec<u8>, Vec<u8>)> =
-                sqlx::query_as("select points, reports from history_minute where host_key = $1 and minute_ms = $2")
-                    .bind(host.0)
-                    .bind(*at)
-                    .fetch_optional(&mut *write)
-                    .await
-                    .context("read a minute")?;
-            let (points, reports) = match known {
-                None => minute.encode(),
-                Some((points, reports)) => {
-                    let mut all = Minute::decode(&points, &reports).map_err(corrupt("minute"))?;
-                    all.merge(minute);
-                    all.encode()
-                }
-            };
-            sqlx::query(
-                "insert into history_minute (host_key, minute_ms, points, reports) values ($1, $2, $3, $4)
-                 on conflict (host_key, minute_ms) do update set points = excluded.points, reports = excluded.reports",
-            )
-            .bind(host.0)
-            .bind(*at)
-            .bind(points)
-            .bind(reports)
-            .execute(&mut *write)
-            .await
-            .context("store a minute")?;
+        for rows in rows.chunks(ROWS) {
+            let mut upsert =
+                QueryBuilder::<Any>::new("insert into history_minute (host_key, minute_ms, points, reports) ");
+            upsert.push_values(rows, |mut row, (host, at, (points, reports))| {
+                row.push_bind(host.0).push_bind(*at).push_bind(points.clone()).push_bind(reports.clone());
+            });
+            upsert.push(
+                " on conflict (host_key, minute_ms) do update set points = excluded.points, reports = excluded.reports",
+            );
+            upsert.build().execute(&mut *write).await.context("store minutes")?;
         }
         write.commit().await
+    }
+
+    async fn minute(&self, host: HostKey, at: i64) -> Result<Option<Minute>> {
+        let mut read = self.telemetry().read().await?;
+        let known: Option<(Vec<u8>, Vec<u8>)> =
+            sqlx::query_as("select points, reports from history_minute where host_key = $1 and minute_ms = $2")
+                .bind(host.0)
+                .bind(at)
+                .fetch_optional(&mut *read)
+                .await
+                .context("read a minute")?;
+        known.map(|(points, reports)| Minute::decode(&points, &reports).map_err(corrupt("minute"))).transpose()
     }
 
     /// Hosts with minutes that are in no chunk, how many, and the oldest in ms.
@@ -306,21 +319,24 @@ impl Store {
                 *span = (span.0.min(*at), span.1.max(*at));
             }
         }
+        // Most series of a host share theirs.
+        let mut spans: BTreeMap<(i64, i64), Vec<SeriesKey>> = BTreeMap::new();
+        for (series, span) in times {
+            spans.entry(span).or_default().push(series);
+        }
         let mut write = self.telemetry().write().await?;
-        put(&mut write, chunks).await?;
-        for (series, (first, last)) in times {
-            sqlx::query(
-                "update history_series set
-                     first_ms = case when first_ms is null or first_ms > $2 then $2 else first_ms end,
-                     last_ms = case when last_ms is null or last_ms < $3 then $3 else last_ms end
-                 where id = $1",
-            )
-            .bind(i64::from(series.0))
-            .bind(first)
-            .bind(last)
-            .execute(&mut *write)
-            .await
-            .context("store a series' times")?;
+        put(&mut write, &chunks).await?;
+        for ((first, last), series) in spans {
+            let mut update = QueryBuilder::<Any>::new("update history_series set first_ms = case when first_ms < ");
+            update.push_bind(first).push(" then first_ms else ").push_bind(first);
+            update.push(" end, last_ms = case when last_ms > ").push_bind(last).push(" then last_ms else ");
+            update.push_bind(last).push(" end where id in (");
+            let mut list = update.separated(", ");
+            for key in series {
+                list.push_bind(i64::from(key.0));
+            }
+            update.push(")");
+            update.build().execute(&mut *write).await.context("store the times of series")?;
         }
         for part in minutes.chunks(ROWS) {
             let mut remove = QueryBuilder::<Any>::new("delete from history_minute where host_key = ");
@@ -402,14 +418,14 @@ impl Store {
     /// The store failed.
     pub async fn series_of(&self, host: HostKey) -> Result<Vec<Series>> {
         let mut read = self.telemetry().read().await?;
-        let rows: Vec<(i64, String, Option<String>, Option<i64>, Option<i64>)> = sqlx::query_as(
+        let rows: Vec<SeriesRow> = sqlx::query_as(
             "select id, name, unit, first_ms, last_ms from history_series where host_key = $1 order by name",
         )
         .bind(host.0)
         .fetch_all(&mut *read)
         .await
         .context("read the series")?;
-        let series = |(id, name, unit, first, last): (i64, _, _, Option<i64>, Option<i64>)| {
+        let series = |(id, name, unit, first, last): SeriesRow| {
             let known = first.zip(last).map(|(first, last)| (Timestamp::from_ms(first), Timestamp::from_ms(last)));
             Ok(Series { key: series_key(id)?, name, unit, known })
         };
@@ -624,10 +640,9 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn put_points(&self, chunks: Vec<(SeriesKey, Kind, i64, Vec<u8>)>) -> Result<()> {
+    pub async fn put_points(&self, chunks: &[(ChunkKey, Vec<u8>)]) -> Result<()> {
         let mut write = self.telemetry().write().await?;
-        put(&mut write, chunks.into_iter().map(|(series, kind, from, data)| ((series, kind, from), data)).collect())
-            .await?;
+        put(&mut write, chunks).await?;
         write.commit().await
     }
 }
@@ -639,19 +654,14 @@ async fn cursor(connection: &mut AnyConnection) -> Result<(i64, i64)> {
         .context("read the cursor of the history")
 }
 
-async fn put(connection: &mut AnyConnection, chunks: Vec<Packed>) -> Result<()> {
-    for ((series, kind, from), data) in chunks {
-        sqlx::query(
-            "insert into history_chunk (series_id, kind, from_ms, data) values ($1, $2, $3, $4)
-             on conflict (series_id, kind, from_ms) do update set data = excluded.data",
-        )
-        .bind(i64::from(series.0))
-        .bind(kind.code())
-        .bind(from)
-        .bind(data)
-        .execute(&mut *connection)
-        .await
-        .context("store a chunk")?;
+async fn put(connection: &mut AnyConnection, chunks: &[Packed]) -> Result<()> {
+    for rows in chunks.chunks(ROWS) {
+        let mut upsert = QueryBuilder::<Any>::new("insert into history_chunk (series_id, kind, from_ms, data) ");
+        upsert.push_values(rows, |mut row, ((series, kind, from), data)| {
+            row.push_bind(i64::from(series.0)).push_bind(kind.code()).push_bind(*from).push_bind(data.clone());
+        });
+        upsert.push(" on conflict (series_id, kind, from_ms) do update set data = excluded.data");
+        upsert.build().execute(&mut *connection).await.context("store chunks")?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod enrolment;
 mod faults;
 mod frames;
 mod frozen;
+mod history;
 mod ingest;
 mod kill_kinds;
 mod kill_points;

@@ -6,6 +6,7 @@ mod agent;
 mod checks;
 mod fanout;
 mod fleet;
+mod history;
 mod idle;
 mod latency;
 mod orders;
@@ -32,6 +33,8 @@ pub(crate) struct Lengths {
     agents: usize,
     rounds: usize,
     footprint: Duration,
+    /// Hosts whose history is written; the figure is told for fifty.
+    history: u32,
 }
 
 /// A part of the measurement.
@@ -53,6 +56,8 @@ pub(crate) enum Part {
     Footprint,
     /// Checks that the coordinator runs.
     Checks,
+    /// Bytes of two years of history, and the time of a week's series.
+    History,
 }
 
 impl Part {
@@ -66,6 +71,7 @@ impl Part {
             Self::Storm => "storm",
             Self::Footprint => "footprint",
             Self::Checks => "checks",
+            Self::History => "history",
         }
     }
 }
@@ -155,6 +161,7 @@ pub(crate) async fn measure(quick: bool, long: bool, only: Option<Part>) -> Resu
             agents: 1000,
             rounds: 3,
             footprint: Duration::from_secs(60),
+            history: 1,
         }
     } else {
         Lengths {
@@ -164,6 +171,7 @@ pub(crate) async fn measure(quick: bool, long: bool, only: Option<Part>) -> Resu
             agents: 10_000,
             rounds: 5,
             footprint: if long { Duration::from_secs(3600) } else { Duration::from_secs(600) },
+            history: 5,
         }
     };
     let mut figures = Vec::new();
@@ -206,6 +214,10 @@ pub(crate) async fn measure(quick: bool, long: bool, only: Option<Part>) -> Resu
     if wanted(Part::Footprint) {
         say(&format!("Footprint of twenty-one agents over {:?} …", lengths.footprint));
         tell(agent::measure(lengths).await.context("footprint")?);
+    }
+    if wanted(Part::History) {
+        say(&format!("Two years of {} hosts …", lengths.history));
+        tell(history::measure(lengths).await.context("history")?);
     }
     print(&figures);
     Ok(())
