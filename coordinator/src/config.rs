@@ -13,7 +13,10 @@ use std::{
 use farol_protocol::{registry::Environment, yaml};
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::{
+    access::{self, Access},
+    error::{Error, Result},
+};
 
 /// Default folder of the coordinator's data.
 pub const DATA_DIR: &str = "/var/lib/farol";
@@ -36,6 +39,9 @@ struct File {
     llm_url: Option<String>,
     llm_model: Option<String>,
     llm_timeout: Option<String>,
+    allowed_origins: Option<Vec<String>>,
+    ingest_networks: Option<Vec<String>>,
+    signals_token_file: Option<PathBuf>,
 }
 
 /// What the coordinator runs with.
@@ -61,6 +67,8 @@ pub struct Config {
     pub llm: Option<Llm>,
     /// Token of `POST /api/v1/agents/internal/tick`.
     pub internal_token: Option<String>,
+    /// Who may reach the API from where.
+    pub access: Access,
 }
 
 /// How mail leaves.
@@ -188,6 +196,14 @@ impl Config {
                 None
             },
             internal_token: env("OPS_INTERNAL_TOKEN"),
+            access: Access::load(
+                access::File {
+                    allowed_origins: file.allowed_origins,
+                    ingest_networks: file.ingest_networks,
+                    signals_token_file: file.signals_token_file,
+                },
+                env,
+            )?,
         })
     }
 }

@@ -17,6 +17,7 @@ pub mod integrations;
 pub mod keys;
 pub mod outbox;
 pub mod runs;
+pub mod signals;
 pub mod steps;
 pub mod streams;
 pub mod tokens;
