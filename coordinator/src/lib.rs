@@ -31,6 +31,7 @@ pub mod signals;
 pub mod simulation;
 pub mod store;
 pub mod text;
+pub mod tickets;
 pub mod watched;
 
 use std::{fs::TryLockError, net::SocketAddr, path::Path, sync::Arc};

@@ -20,6 +20,7 @@ pub mod runs;
 pub mod signals;
 pub mod steps;
 pub mod streams;
+pub mod tickets;
 pub mod tokens;
 pub mod trust;
 
