@@ -148,7 +148,7 @@ mod tests {
 
         async fn open(&self, after_ms: i64) -> Result<Opened, NotOpened> {
             let (clients, now) = (Clients::default(), Timestamp::from_ms(1_800_000_000_000 + after_ms));
-            let limit = Duration::from_millis(300);
+            let limit = Duration::from_millis(1500);
             let github = Github::new(&clients, &self.connection, limit, now).expect("a client");
             let repository = "lab/portal".parse().expect("a repository");
             let text = text(&self.finding, "vm112", Language::En);
