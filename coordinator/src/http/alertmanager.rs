@@ -57,7 +57,8 @@ pub(super) async fn take(
         return Err(ApiError::invalid_body("the body is not a JSON object"));
     };
     let now = Timestamp::now();
-    let site = match app.registry.sites.as_slice() {
+    let watched = app.watched();
+    let site = match watched.registry.sites.as_slice() {
         [only] => only.id.as_str(),
         _ => SITE,
     };

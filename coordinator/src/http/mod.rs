@@ -24,6 +24,7 @@ mod roster;
 mod scenarios;
 mod serve;
 mod signals;
+mod tickets;
 
 pub use serve::serve;
 
@@ -94,6 +95,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(integrations::one, integrations::change, integrations::remove))
         .routes(routes!(integrations::test))
         .routes(routes!(events::stream))
+        .routes(routes!(tickets::open))
         .routes(routes!(alertmanager::take))
         .routes(routes!(signals::list, signals::add))
         .routes(routes!(signals::alive))

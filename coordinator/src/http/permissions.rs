@@ -129,6 +129,7 @@ static TABLE: [Row; 51] = [
     change(Method::DELETE, "/api/v1/integrations/{name}", Trust),
     write("/api/v1/integrations/{name}/test", RunScenario),
     list("/api/v1/events", &["last_event_id"]),
+    write("/api/v1/findings/{id}/issue", Propose),
     write("/api/v1/alertmanager", Signals),
     // The signals API of Atlas Ops.
     write("/api/signals", Signals),

@@ -1,9 +1,12 @@
 //! The signals API of Atlas Ops at its own paths: bare arrays and objects.
 
 use axum::{Extension, Json, extract::State, http::StatusCode};
-use farol_protocol::Timestamp;
+use farol_protocol::{
+    Timestamp,
+    registry::{Network, Site},
+};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -11,14 +14,18 @@ use super::{
     problem::{Answer, ApiError},
 };
 use crate::{
-    app::{App, Shared},
+    app::App,
     error::Error,
     ingest::Sender,
+    integrations::Tls,
     signals::{
         self, Draft, Fields, judge,
         runbooks::{self, Runbook, Suggestion},
     },
-    store::signals::{Filter, SignalRow},
+    store::{
+        integrations::Integration,
+        signals::{Filter, SignalRow},
+    },
 };
 
 /// Most signals in an answer.
@@ -202,15 +209,16 @@ pub(super) async fn alive() -> Json<Alive> {
 /// Sites with their networks and integrations
 #[utoipa::path(get, path = "/api/sites", tag = "signals", operation_id = "sites",
     responses((status = 200, body = Vec<SiteView>)))]
-pub(super) async fn sites(State(app): State<App>) -> Json<Vec<SiteView>> {
-    Json(app.registry.sites.iter().map(|site| site_view(&app, site)).collect())
+pub(super) async fn sites(State(app): State<App>) -> Answer<Vec<SiteView>> {
+    let integrations = app.store.integrations().await?;
+    Ok(Json(app.watched().registry.sites.iter().map(|site| site_view(site, &integrations)).collect()))
 }
 
 /// What the coordinator is connected to
 #[utoipa::path(get, path = "/api/integrations", tag = "signals", operation_id = "atlas_integrations",
     responses((status = 200, body = Vec<IntegrationView>)))]
-pub(super) async fn integrations(State(app): State<App>) -> Json<Vec<IntegrationView>> {
-    Json(connected(&app, None))
+pub(super) async fn integrations(State(app): State<App>) -> Answer<Vec<IntegrationView>> {
+    Ok(Json(app.store.integrations().await?.iter().map(IntegrationView::from).collect()))
 }
 
 /// Runbooks that are shown beside signals
@@ -246,28 +254,57 @@ pub(super) async fn context(State(app): State<App>, Segment(id): Segment<String>
     // Whatever is no number is the id of no signal.
     let number = id.parse().map_err(|_| Error::NotFound { what: "signal", id })?;
     let row = app.store.signal(number).await?;
-    let site = app.registry.sites.iter().find(|site| site.id == row.site_id);
+    let (watched, integrations) = (app.watched(), app.store.integrations().await?);
+    let site = watched.registry.sites.iter().find(|site| site.id == row.site_id);
     let runbooks = runbooks::matching(&row.kind, &row.summary, &row.detail);
     Ok(Json(SignalContext {
-        site: site.map(|site| site_view(&app, site)),
-        integrations: connected(&app, Some(&row.site_id)),
+        site: site.map(|site| site_view(site, &integrations)),
+        integrations: of_site(&integrations, &row.site_id),
         runbooks: runbooks.into_iter().map(|(runbook, _)| runbook).collect(),
         signal: row.into(),
     }))
 }
 
-fn site_view(app: &Shared, site: &farol_protocol::registry::Site) -> SiteView {
-    let network = |network: &farol_protocol::registry::Network| serde_json::json!({"cidr": network.cidr, "gateway": network.gateway});
+fn site_view(site: &Site, integrations: &[Integration]) -> SiteView {
+    let network = |network: &Network| json!({"cidr": network.cidr, "gateway": network.gateway});
     SiteView {
         id: site.id.clone(),
         name: site.name.clone(),
         description: site.description.clone(),
         networks: site.networks.iter().map(|(name, known)| (name.clone(), network(known))).collect(),
-        integrations: connected(app, Some(&site.id)),
+        integrations: of_site(integrations, &site.id),
     }
 }
 
-/// Integrations, of one site where one is given. There are none yet.
-const fn connected(_: &Shared, _: Option<&str>) -> Vec<IntegrationView> {
-    Vec::new()
+fn of_site(integrations: &[Integration], site: &str) -> Vec<IntegrationView> {
+    integrations.iter().filter(|known| known.site.as_deref() == Some(site)).map(IntegrationView::from).collect()
+}
+
+impl From<&Integration> for IntegrationView {
+    /// Without its user too: where a key has two halves, that is one of them.
+    fn from(known: &Integration) -> Self {
+        let status = match (&known.last_error, known.last_success) {
+            (Some(_), _) => "error",
+            (None, Some(_)) => "ok",
+            (None, None) => "unknown",
+        };
+        let tls = match known.tls {
+            Tls::Verify => "verify",
+            Tls::Ca(_) => "ca",
+            Tls::Pin(_) => "pin",
+            Tls::Insecure => "insecure",
+        };
+        Self {
+            id: known.id.clone(),
+            kind: known.kind.as_str().to_owned(),
+            endpoint: known.endpoints.first().cloned().unwrap_or_default(),
+            status: status.to_owned(),
+            name: known.name.clone(),
+            config: Map::from_iter([
+                ("tls".to_owned(), json!(tls)),
+                ("tags".to_owned(), json!(known.tags)),
+                ("options".to_owned(), json!(known.options)),
+            ]),
+        }
+    }
 }

@@ -253,7 +253,7 @@ async fn host_of(app: &Shared, sender: &Sender, draft: &Draft, now: Timestamp) -
             }
         }
     }
-    let listed = app.registry.sites.iter().any(|site| site.id == draft.site_id);
+    let listed = app.watched().registry.sites.iter().any(|site| site.id == draft.site_id);
     let name = format!("{SITE_PREFIX}{}", if listed { &draft.site_id } else { UNLISTED });
     Ok((app.store.site_host(&name, now).await?, !listed))
 }
