@@ -14,6 +14,7 @@ use farol_protocol::{registry::Environment, yaml};
 use serde::Deserialize;
 
 use crate::{
+    access::{self, Access},
     error::{Error, Result},
     history::Keep,
 };
@@ -41,6 +42,9 @@ struct File {
     llm_url: Option<String>,
     llm_model: Option<String>,
     llm_timeout: Option<String>,
+    allowed_origins: Option<Vec<String>>,
+    ingest_networks: Option<Vec<String>>,
+    signals_token_file: Option<PathBuf>,
 }
 
 /// What the coordinator runs with.
@@ -68,6 +72,8 @@ pub struct Config {
     pub llm: Option<Llm>,
     /// Token of `POST /api/v1/agents/internal/tick`.
     pub internal_token: Option<String>,
+    /// Who may reach the API from where.
+    pub access: Access,
 }
 
 /// How mail leaves.
@@ -199,6 +205,14 @@ impl Config {
                 None
             },
             internal_token: env("OPS_INTERNAL_TOKEN"),
+            access: Access::load(
+                access::File {
+                    allowed_origins: file.allowed_origins,
+                    ingest_networks: file.ingest_networks,
+                    signals_token_file: file.signals_token_file,
+                },
+                env,
+            )?,
         })
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! `docs/ARCHITECTURE.md` is the map of the modules and their invariants.
 
+pub mod access;
 pub mod action;
 pub mod advice;
 pub mod app;
@@ -26,10 +27,12 @@ pub mod notify;
 pub mod output;
 pub mod remediation;
 pub mod roster;
+pub mod signals;
 #[cfg(farol_simulation)]
 pub mod simulation;
 pub mod store;
 pub mod text;
+pub mod tickets;
 pub mod watched;
 
 use std::{fs::TryLockError, net::SocketAddr, path::Path, sync::Arc};

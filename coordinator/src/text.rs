@@ -25,12 +25,14 @@ pub(crate) use say;
 
 mod advice;
 mod line;
+mod signal;
 mod words;
 
 use words::{commented, elapsed, measured, quote, sentence, stated};
 
 pub use advice::{Fact, Piece, Reading};
 pub use line::Line;
+pub use signal::SignalTitle;
 pub use words::{
     Measure, beginning, class_words, clock, duration, effect, final_words, number, plain, reason_words, severity_word,
     status_word,

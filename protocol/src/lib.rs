@@ -17,6 +17,7 @@ pub mod schema;
 pub mod signing;
 #[cfg(farol_simulation)]
 pub mod simulation;
+pub mod site;
 pub mod system;
 pub mod telemetry;
 pub mod timestamp;

@@ -19,9 +19,12 @@ use self::probe::AnyProbe;
 use crate::{
     ActionKind, CheckId, Effect, Language,
     report::{CheckSpec, Limits},
+    site::{self, SiteDoc},
     system::SystemSpec,
     yaml::{self, Location, Mistake, Spanned},
 };
+
+pub use crate::site::{Network, Site};
 
 /// Members of the roster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -130,17 +133,6 @@ pub struct Registry {
     pub scenarios: Vec<Scenario>,
     /// What is said when an agent falls silent.
     pub silence: Silence,
-}
-
-/// A group of hosts and integrations.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Site {
-    /// Identifier.
-    pub id: String,
-    /// Name that people read.
-    pub name: String,
 }
 
 /// A machine.
@@ -266,7 +258,7 @@ struct Doc {
     #[serde(default)]
     variables: BTreeMap<String, Option<String>>,
     #[serde(default)]
-    sites: Vec<Site>,
+    sites: Vec<SiteDoc>,
     #[serde(default)]
     hosts: Vec<HostDoc>,
     #[serde(default)]
@@ -419,6 +411,7 @@ impl Registry {
             ));
         }
         let hosts = hosts(&doc, environment)?;
+        let sites = site::resolve(&doc.sites)?;
         let names: BTreeSet<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
         let mut defaults = doc.defaults;
         if let Some(seconds) = environment(INTERVAL_SEC) {
@@ -449,7 +442,7 @@ impl Registry {
                 persona: doc.silence.persona,
                 severity: doc.silence.severity,
             },
-            sites: doc.sites,
+            sites,
             hosts,
             scenarios,
         })
@@ -512,7 +505,7 @@ fn hosts(doc: &Doc, environment: Environment<'_>) -> Result<Vec<Host>, Mistake> 
                 return Err(Mistake::at(host.name.referenced, format!("the host `{name}` is listed twice")));
             }
             if let Some(site) = &host.site
-                && !doc.sites.iter().any(|known| known.id == site.value)
+                && !doc.sites.iter().any(|known| known.id.value == site.value)
             {
                 return Err(Mistake::at(
                     site.referenced,

@@ -49,6 +49,12 @@ impl Client {
         self.send(request).await.map(|(_, document)| document)
     }
 
+    /// Reads one document beside the API's own version.
+    pub(super) async fn get_at<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T> {
+        let request = self.http.request(Method::GET, self.address_at(path)?).query(query);
+        self.send(request).await.map(|(_, document)| document)
+    }
+
     /// Reads every page of a list.
     pub(super) async fn all(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Vec<Value>> {
         #[derive(serde::Deserialize)]
@@ -93,11 +99,14 @@ impl Client {
     }
 
     fn address(&self, path: &[&str]) -> Result<Url> {
+        self.address_at(&[&["api", "v1"], path].concat())
+    }
+
+    fn address_at(&self, path: &[&str]) -> Result<Url> {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| Error::Config(format!("`{}` cannot be an address of the API", self.base)))?
             .pop_if_empty()
-            .extend(["api", "v1"])
             .extend(path);
         Ok(url)
     }

@@ -43,6 +43,27 @@ pub(super) async fn findings(to: &Connection, all: bool) -> Result<()> {
     )
 }
 
+/// What others reported.
+pub(super) async fn signals(to: &Connection, site: Option<&str>, severity: Option<&str>) -> Result<()> {
+    let query: Vec<(&str, &str)> = [("site_id", site), ("severity", severity)]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect();
+    let items = Client::new(to)?.get_at(&["api", "signals"], &query).await?;
+    show(
+        to,
+        items,
+        &[
+            ("ID", |signal| signal["id"].to_string()),
+            ("OBSERVED", |signal| time(signal, "observed_at")),
+            ("SITE", |signal| text(signal, "site_id")),
+            ("SEVERITY", |signal| text(signal, "severity")),
+            ("KIND", |signal| text(signal, "kind")),
+            ("SUMMARY", |signal| text(signal, "summary")),
+        ],
+    )
+}
+
 /// What waits for an answer.
 pub(super) async fn inbox(to: &Connection, role: Option<Role>) -> Result<()> {
     let query: Vec<(&str, &str)> = role.iter().map(|role| ("role", role.as_str())).collect();

@@ -79,6 +79,18 @@ pub enum Once {
         #[command(flatten)]
         to: Connection,
     },
+    /// List what others reported, the newest first
+    Signals {
+        /// Only of this site
+        #[arg(long, value_name = "SITE")]
+        site: Option<String>,
+        /// Only of this severity, as its sender wrote it
+        #[arg(long, value_name = "WORD")]
+        severity: Option<String>,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
     /// List what personas said and nobody archived yet
     Inbox {
         /// Only what is meant for this role
@@ -692,6 +704,7 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Hosts { show: Some(HostsCommand::History(command)), .. } => history::run(command).await,
         Once::Hosts { show: None, to } => lists::hosts(&to).await,
         Once::Findings { all, to } => lists::findings(&to, all).await,
+        Once::Signals { site, severity, to } => lists::signals(&to, site.as_deref(), severity.as_deref()).await,
         Once::Inbox { role, to } => lists::inbox(&to, role).await,
         Once::Actions { command: None, state, to } => lists::actions(&to, state).await,
         Once::Actions { command: Some(ActionsCommand::Show { id, follow, to }), .. } => {
@@ -804,6 +817,7 @@ mod tests {
             "farol hosts history vm112 portal/answers --since 30d",
             "farol findings --all --url http://127.0.0.1:1",
             "farol inbox --role devops",
+            "farol signals --site lab --severity critical --json",
             "farol actions --state timed_out",
             "farol actions show 0190f5d2-7b7c-7000-8000-000000000000 --follow --url http://127.0.0.1:1",
             "farol actions propose vm112 logs.read {} --reason look --json",

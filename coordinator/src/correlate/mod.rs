@@ -16,7 +16,9 @@ use std::collections::HashMap;
 
 use farol_protocol::{CheckId, Report, Status, Timestamp, registry::Severity};
 
-pub use rules::{CLOCK, IDENTITY, Rule, Rules, SILENCE, TELEMETRY, clock, identity, silence, telemetry};
+pub use rules::{
+    ALERT_PREFIX, CLOCK, IDENTITY, Rule, Rules, SIGNAL_PREFIX, SILENCE, TELEMETRY, clock, identity, silence, telemetry,
+};
 pub use state::{CheckState, Problem};
 
 use crate::store::{bulk::Committed, hosts::HostKey};

@@ -8,7 +8,10 @@ use farol_protocol::{
 };
 
 use super::CheckKey;
-use crate::{store::hosts::HostKey, text::Line};
+use crate::{
+    store::hosts::HostKey,
+    text::{Line, SignalTitle},
+};
 
 /// Identity of the report that the coordinator makes about an agent's silence.
 pub const SILENCE: &str = "agent.silence";
@@ -57,6 +60,11 @@ pub fn identity() -> CheckId {
     IDENTITY.parse().unwrap_or_else(|error| unreachable!("{IDENTITY} is a check id: {error}"))
 }
 
+/// Checks of what others report as signals begin so.
+pub const SIGNAL_PREFIX: &str = "signal.";
+/// Checks of what Alertmanager reports begin so.
+pub const ALERT_PREFIX: &str = "alert.";
+
 /// How a check becomes a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -75,9 +83,22 @@ pub struct Rule {
     runs_on: RunsOn,
     /// Hosts it is about; none stands for all.
     hosts: Option<HashSet<HostKey>>,
+    /// Beginning of the checks it is for, where it is for more than one.
+    prefix: Option<&'static str>,
 }
 
 impl Rule {
+    /// What people read about one of its checks: a rule for many adds what the
+    /// check is about.
+    #[must_use]
+    pub fn title_of(&self, check: &CheckId) -> String {
+        let thing = self.prefix.and_then(|prefix| check.as_str().strip_prefix(prefix)?.split('/').next());
+        match thing.filter(|thing| !thing.is_empty()) {
+            Some(thing) => format!("{}: {thing}", self.title),
+            None => self.title.clone(),
+        }
+    }
+
     fn covers(&self, host: HostKey) -> bool {
         self.hosts.as_ref().is_none_or(|hosts| hosts.contains(&host))
     }
@@ -107,6 +128,8 @@ impl Rule {
 #[derive(Debug, Default)]
 pub struct Rules {
     by_check: HashMap<CheckId, Rule>,
+    /// For checks that nobody can list beforehand, the longer beginning first.
+    by_prefix: Vec<Rule>,
 }
 
 impl Rules {
@@ -142,6 +165,7 @@ impl Rules {
                         .hosts
                         .as_ref()
                         .map(|names| names.iter().filter_map(|name| hosts.get(name).copied()).collect()),
+                    prefix: None,
                 };
                 (check.id.clone(), rule)
             })
@@ -157,6 +181,7 @@ impl Rules {
             critical_hosts: critical_hosts.clone(),
             runs_on: RunsOn::Coordinator,
             hosts: None,
+            prefix: None,
         };
         let language = registry.language;
         let title = crate::text::Message::AgentSilentTitle.in_words(language);
@@ -165,13 +190,25 @@ impl Rules {
         by_check.insert(identity(), own(IDENTITY, title, registry.silence.severity));
         by_check.insert(telemetry(), own(TELEMETRY, Line::LostTitle.in_words(language), Severity::Medium));
         by_check.insert(clock(), own(CLOCK, Line::ClockTitle.in_words(language), Severity::High));
-        Self { by_check }
+        let by_prefix = SignalTitle::ALL
+            .into_iter()
+            .map(|(prefix, title)| Rule {
+                prefix: Some(prefix),
+                persona: Persona::A1,
+                ..own(prefix.trim_end_matches(['.', '/']), title.in_words(language), Severity::High)
+            })
+            .collect();
+        Self { by_check, by_prefix }
     }
 
     /// The rule of a host's check; none where the registry does not have it.
     #[must_use]
     pub fn of(&self, key: &CheckKey) -> Option<&Rule> {
-        self.by_check.get(&key.1).filter(|rule| rule.covers(key.0))
+        let of_prefix = || {
+            let begins = |rule: &&Rule| rule.prefix.is_some_and(|prefix| key.1.as_str().starts_with(prefix));
+            self.by_prefix.iter().find(begins)
+        };
+        self.by_check.get(&key.1).or_else(of_prefix).filter(|rule| rule.covers(key.0))
     }
 
     /// Whether the agent of `host` was assigned this check.

@@ -24,7 +24,7 @@ use super::{
     admission::{Admission, Ticket},
     enrol, http, renew, session,
 };
-use crate::{app::App, store::hosts::HostKey};
+use crate::{access::Peer, app::App, store::hosts::HostKey};
 
 /// From its turn on; a stalled handshake keeps others waiting.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
@@ -139,6 +139,7 @@ async fn accept(
         permit
     };
     let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(address.ip()));
         if let Some(anonymous) = &anonymous {
             request.extensions_mut().insert(anonymous.clone());
         }

@@ -8,13 +8,18 @@ use axum::{
     response::Response,
 };
 use farol_protocol::Timestamp;
-use ring::hmac;
 
 use super::{
     permissions::{self, Found, Permission, Row},
     problem::ApiError,
 };
-use crate::{app::App, auth::Operator, roster::Role, store::tokens::TokenState};
+use crate::{
+    access::{Access, Peer, same_secret},
+    app::App,
+    auth::Operator,
+    roster::Role,
+    store::tokens::TokenState,
+};
 
 /// Header of the coordinator's own workers.
 pub(super) const INTERNAL_TOKEN: &str = "x-ops-internal-token";
@@ -31,6 +36,12 @@ pub(super) async fn gate(State(app): State<App>, mut request: Request, next: Nex
             return Err(ApiError::internal(&format!("the route {} has no row among the permissions", path.as_str())));
         }
     };
+    if matches!(row.permission, Permission::Ingest | Permission::Signals) {
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+        if !app.config.access.admits(peer) {
+            return Err(ApiError::of(403, "network_not_allowed", Access::not_admitted(peer)));
+        }
+    }
     match row.permission {
         Permission::Public => {}
         Permission::Internal => internal(app.config.internal_token.as_deref(), request.headers())?,
@@ -38,6 +49,10 @@ pub(super) async fn gate(State(app): State<App>, mut request: Request, next: Nex
         Permission::Ingest if request.headers().contains_key(farol_protocol::http_signing::SIGNATURE) => {}
         Permission::Ingest => {
             let sender = crate::ingest::bearer(&app, request.headers(), Timestamp::now()).await?;
+            request.extensions_mut().insert(sender);
+        }
+        Permission::Signals => {
+            let sender = crate::signals::sender(&app, request.headers(), Timestamp::now()).await?;
             request.extensions_mut().insert(sender);
         }
         permission => {
@@ -98,13 +113,6 @@ fn internal(configured: Option<&str>, headers: &HeaderMap) -> Result<(), ApiErro
         Some(_) => Err(ApiError::unauthenticated("the X-Ops-Internal-Token is wrong")),
         None => Err(ApiError::unauthenticated("the header X-Ops-Internal-Token is missing")),
     }
-}
-
-/// In a time that says nothing about where the two differ, or how long they are.
-fn same_secret(configured: &[u8], presented: &[u8]) -> bool {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, configured);
-    let tag = hmac::sign(&key, configured);
-    hmac::verify(&key, presented, tag.as_ref()).is_ok()
 }
 
 fn check_query(row: &Row, uri: &Uri) -> Result<(), ApiError> {

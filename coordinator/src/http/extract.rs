@@ -101,7 +101,12 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
 
 /// A body's bytes, bounded in size and time.
 pub(super) async fn bytes(body: RawBody) -> Result<Vec<u8>, ApiError> {
-    tokio::time::timeout(BODY_TIMEOUT, read(body)).await.map_err(|_| ApiError::body_timeout())?
+    bytes_up_to(body, MAX_BODY_BYTES).await
+}
+
+/// The same for a route with its own limit.
+pub(super) async fn bytes_up_to(body: RawBody, limit: usize) -> Result<Vec<u8>, ApiError> {
+    tokio::time::timeout(BODY_TIMEOUT, read(body, limit)).await.map_err(|_| ApiError::body_timeout())?
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
@@ -121,14 +126,14 @@ fn is_json(headers: &HeaderMap) -> Option<bool> {
     Some(kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json")))
 }
 
-async fn read(mut body: RawBody) -> Result<Vec<u8>, ApiError> {
+async fn read(mut body: RawBody, limit: usize) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     let announced = body.size_hint().lower();
-    let mut fits = announced <= MAX_BODY_BYTES as u64;
+    let mut fits = announced <= limit as u64;
     while fits && let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::invalid_body("the body ended before it was complete"))?;
         if let Ok(data) = frame.into_data() {
-            fits = bytes.len() + data.len() <= MAX_BODY_BYTES;
+            fits = bytes.len() + data.len() <= limit;
             bytes.extend_from_slice(&data);
         }
     }
@@ -138,7 +143,7 @@ async fn read(mut body: RawBody) -> Result<Vec<u8>, ApiError> {
     if announced <= DRAINED_BYTES as u64 {
         let _given_up = tokio::time::timeout(DRAIN_TIMEOUT, drain(body)).await;
     }
-    Err(ApiError::body_too_large(MAX_BODY_BYTES))
+    Err(ApiError::body_too_large(limit))
 }
 
 async fn drain(mut body: RawBody) {

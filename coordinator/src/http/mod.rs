@@ -3,8 +3,10 @@
 
 mod action_log;
 mod actions;
+mod alertmanager;
 mod authenticate;
 mod chat;
+mod cors;
 mod events;
 mod extract;
 mod findings;
@@ -22,6 +24,8 @@ mod problem;
 mod roster;
 mod scenarios;
 mod serve;
+mod signals;
+mod tickets;
 
 pub use serve::serve;
 
@@ -47,6 +51,7 @@ pub fn router(app: App) -> Router {
         .merge(openapi::pages())
         .fallback(no_route)
         .layer(middleware::from_fn_with_state(App::clone(&app), authenticate::gate))
+        .layer(cors::layer(&app.config.access.origins))
         .layer(middleware::from_fn_with_state(App::clone(&app), record))
         .with_state(app)
 }
@@ -95,6 +100,16 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(integrations::one, integrations::change, integrations::remove))
         .routes(routes!(integrations::test))
         .routes(routes!(events::stream))
+        .routes(routes!(tickets::open))
+        .routes(routes!(alertmanager::take))
+        .routes(routes!(signals::list, signals::add))
+        .routes(routes!(signals::alive))
+        .routes(routes!(signals::sites))
+        .routes(routes!(signals::integrations))
+        .routes(routes!(signals::runbook_list))
+        .routes(routes!(signals::runbook))
+        .routes(routes!(signals::suggestions))
+        .routes(routes!(signals::context))
         .routes(routes!(health::metrics))
         .routes(routes!(openapi::document))
 }

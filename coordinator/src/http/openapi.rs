@@ -37,6 +37,7 @@ const PATH: &str = "/api/openapi.json";
         (name = "actions", description = "Steps on hosts, which people decide on"),
         (name = "operators", description = "People who sign approvals, and their keys"),
         (name = "integrations", description = "Systems that checks ask with credentials"),
+        (name = "signals", description = "What others report, at the paths of Atlas Ops and Alertmanager"),
         (name = "events", description = "Changes, live"),
         (name = "health", description = "The coordinator itself")
     )
@@ -79,7 +80,7 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
     let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
     let problem = ResponseBuilder::new().description("A problem").content("application/problem+json", content).build();
     for item in document.paths.paths.values_mut() {
-        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
             for (status, response) in &mut operation.responses.responses {
                 if let RefOr::T(response) = response
                     && response.description.is_empty()

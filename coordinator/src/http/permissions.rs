@@ -24,6 +24,8 @@ pub(crate) enum Permission {
     Decide,
     /// A role that posts telemetry for hosts, or a host for itself.
     Ingest,
+    /// The same, or the token that senders of signals share.
+    Signals,
     /// A role that manages whom to trust, and with what.
     Trust,
 }
@@ -35,7 +37,7 @@ impl Permission {
             Self::Public | Self::Internal => &[],
             Self::OpsView => &Role::ALL,
             Self::RunScenario | Self::Decide => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator],
-            Self::Ingest => crate::ingest::ROLES,
+            Self::Ingest | Self::Signals => crate::ingest::ROLES,
             Self::Trust => &[Role::SuperAdmin],
             Self::Propose => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator, Role::Devops],
         }
@@ -49,6 +51,7 @@ impl Permission {
             Self::Propose => "asking for actions",
             Self::Decide => "deciding on actions",
             Self::Ingest => "posting telemetry",
+            Self::Signals => "posting signals",
             Self::Trust => "managing keys and integrations",
         }
     }
@@ -85,9 +88,9 @@ const fn change(method: Method, path: &'static str, permission: Permission) -> R
 
 const PAGE: &[&str] = &["limit", "cursor"];
 
-use Permission::{Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario, Trust};
+use Permission::{Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario, Signals, Trust};
 
-static TABLE: [Row; 44] = [
+static TABLE: &[Row] = &[
     // The operations agents' own API.
     get("/api/v1/agents/roster", OpsView),
     list("/api/v1/agents/inbox", &["role", "limit", "cursor"]),
@@ -130,6 +133,18 @@ static TABLE: [Row; 44] = [
     change(Method::DELETE, "/api/v1/integrations/{name}", Trust),
     write("/api/v1/integrations/{name}/test", RunScenario),
     list("/api/v1/events", &["last_event_id"]),
+    write("/api/v1/findings/{id}/issue", Propose),
+    write("/api/v1/alertmanager", Signals),
+    // The signals API of Atlas Ops.
+    write("/api/signals", Signals),
+    list("/api/signals", &["site_id", "severity", "since"]),
+    get("/api/health", Public),
+    get("/api/sites", OpsView),
+    get("/api/integrations", OpsView),
+    get("/api/runbooks", OpsView),
+    get("/api/runbooks/{id}", OpsView),
+    get("/api/suggestions", OpsView),
+    get("/api/llm/context_for_signal/{id}", OpsView),
     // Counts and names of checks, no text from hosts: a scraper needs no token.
     get("/metrics", Public),
     get("/api/openapi.json", Public),
@@ -240,7 +255,15 @@ mod tests {
             TABLE.iter().filter(|row| row.permission == Permission::Public).map(|row| row.path).collect();
         assert_eq!(
             public,
-            ["/api/v1/agents/health", "/metrics", "/api/openapi.json", "/api/docs", "/api/docs/", "/api/docs/{*rest}"]
+            [
+                "/api/v1/agents/health",
+                "/api/health",
+                "/metrics",
+                "/api/openapi.json",
+                "/api/docs",
+                "/api/docs/",
+                "/api/docs/{*rest}"
+            ]
         );
     }
 }

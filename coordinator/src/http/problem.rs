@@ -66,6 +66,11 @@ impl ApiError {
         }
     }
 
+    /// The same, to be asked again after so many seconds.
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        self.with(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
     /// No credentials, or unknown ones.
     pub(crate) fn unauthenticated(detail: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)

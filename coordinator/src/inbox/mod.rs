@@ -51,11 +51,12 @@ pub async fn change(
 ) -> Result<Option<Change>> {
     let watched = app.watched();
     let Some(rule) = watched.rules.of(&effect.key) else { return Ok(None) };
+    let title = rule.title_of(&effect.key.1);
     let host = app.store.host_by_key(effect.key.0).await?;
     let fingerprint = fingerprint(&host.name, effect.key.1.as_str());
     let finding_id = Uuid::now_v7().to_string();
     let key = format!("{fingerprint}/{}", effect.episode);
-    let body = words(app, &effect, &host.name, &rule.title, rule.persona, by.as_ref(), now);
+    let body = words(app, &effect, &host.name, &title, rule.persona, by.as_ref(), now);
     let kind = match effect.transition {
         Transition::Opened => "finding",
         Transition::Changed(_) => "update",
@@ -63,7 +64,7 @@ pub async fn change(
         Transition::Resolved => "resolved",
     };
     let author = by.as_ref().map_or(rule.persona.as_str(), |by| by.name).to_owned();
-    let mail = mail(app, &effect, &host.name, &rule.title, &fingerprint, &body);
+    let mail = mail(app, &effect, &host.name, &title, &fingerprint, &body);
     let proposal = match (effect.transition, proposed(app, &rule.scenario)) {
         (Transition::Opened, Some(entry)) => proposal(app, &entry, &host, &finding_id, &key, &body, now).await?,
         _ => None,
@@ -72,9 +73,9 @@ pub async fn change(
         finding_id,
         fingerprint,
         scenario: rule.scenario.clone(),
-        title: rule.title.clone(),
         persona: rule.persona,
-        subject: Message::ThreadSubject { host: &host.name, title: &rule.title }.in_words(app.language()),
+        subject: Message::ThreadSubject { host: &host.name, title: &title }.in_words(app.language()),
+        title,
         actor: author.clone(),
         note: Note {
             author,

@@ -5,6 +5,7 @@
 //! request that needs it; nothing here prints one, and no answer of the API
 //! holds one.
 
+pub mod github;
 pub mod http;
 pub mod lenient;
 mod live;

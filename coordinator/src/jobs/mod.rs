@@ -9,6 +9,7 @@ mod housekeeping;
 mod liveness;
 mod mail;
 pub(crate) mod registry;
+mod signals;
 mod trust;
 mod watchdog;
 
@@ -34,6 +35,8 @@ pub fn start(app: &App, registry: String, tracker: &TaskTracker, stop: &Cancella
     every("integrations", Duration::from_secs(2), |app| Box::pin(housekeeping::integrations(app)));
     every("last seen", Duration::from_secs(60), |app| Box::pin(housekeeping::last_seen(app)));
     every("retention", Duration::from_secs(3600), |app| Box::pin(housekeeping::retention(app)));
+    every("signals", Duration::from_secs(30), |app| Box::pin(signals::waiting(app)));
+    every("signals' retention", Duration::from_secs(3600), |app| Box::pin(signals::retention(app)));
     every("nonces", Duration::from_secs(60), |app| Box::pin(housekeeping::nonces(app)));
     tracker.spawn(housekeeping::checkpoints(app.clone(), stop.clone()));
     tracker.spawn(registry::run(app.clone(), registry, stop.clone()));

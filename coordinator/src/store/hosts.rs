@@ -131,6 +131,10 @@ impl TryFrom<Raw> for HostRow {
     }
 }
 
+/// Names of what stands for a site among the hosts start so. No host can be
+/// called that: it is no [`HostId`].
+pub const SITE_PREFIX: &str = "site:";
+
 /// Enrolment tokens start with this.
 const TOKEN_PREFIX: &str = "farol-enrol";
 
@@ -331,16 +335,18 @@ impl Store {
         Ok(live)
     }
 
-    /// All hosts by name.
+    /// All hosts by name, without what stands for a site.
     ///
     /// # Errors
     /// The store failed.
     pub async fn hosts(&self) -> Result<Vec<HostRow>> {
         let mut read = self.state().read().await?;
-        let rows: Vec<Raw> = sqlx::query_as(sqlx::AssertSqlSafe(format!("select {COLUMNS} from host order by name")))
-            .fetch_all(&mut *read)
-            .await
-            .context("read the hosts")?;
+        let rows: Vec<Raw> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "select {COLUMNS} from host where name not like '{SITE_PREFIX}%' order by name"
+        )))
+        .fetch_all(&mut *read)
+        .await
+        .context("read the hosts")?;
         rows.into_iter().map(HostRow::try_from).collect()
     }
 

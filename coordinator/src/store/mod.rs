@@ -18,8 +18,10 @@ pub mod integrations;
 pub mod keys;
 pub mod outbox;
 pub mod runs;
+pub mod signals;
 pub mod steps;
 pub mod streams;
+pub mod tickets;
 pub mod tokens;
 pub mod trust;
 

@@ -38,7 +38,11 @@ use super::{
     listener::{self, Answer, Southbound},
     session,
 };
-use crate::{ingest, store::hosts::HostKey};
+use crate::{
+    access::{Access, Peer},
+    ingest,
+    store::hosts::HostKey,
+};
 
 const PREFIX: &str = "/southbound/v1/";
 /// A body must come within this.
@@ -153,6 +157,10 @@ async fn handle(
         return Err(problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &detail));
     }
     let app = &south.app;
+    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
+    if door == Door::Ingest && !app.config.access.admits(peer) {
+        return Err(problem(StatusCode::FORBIDDEN, "network_not_allowed", &Access::not_admitted(peer)));
+    }
     if door == Door::Ingest && !parts.headers.contains_key(http_signing::SIGNATURE) {
         let sender =
             ingest::bearer(app, &parts.headers, Timestamp::now()).await.map_err(|refusal| refused(&refusal))?;
