@@ -106,7 +106,7 @@ impl Agent {
         }
         let statuses: Vec<_> = reports.iter().map(|report| (report.check.clone(), report.status)).collect();
         let was_failing = self.spool.is_failing();
-        let payload = Telemetry { metrics, reports, gaps: Vec::new() };
+        let payload = Telemetry { metrics, reports, inventory: None, gaps: Vec::new() };
         match self.spool.push(Timestamp::now(), payload).await {
             Ok(batch) => {
                 if was_failing {
