@@ -25,7 +25,7 @@ pub const MAX_TEXT: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Section<T> {
     /// It was understood.
-    Read(Box<T>),
+    Read(T),
     /// It was not; why. Written again, it is `null`.
     Malformed(String),
 }
@@ -43,7 +43,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Section<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
         Ok(match serde_json::from_value(value) {
-            Ok(section) => Self::Read(Box::new(section)),
+            Ok(section) => Self::Read(section),
             Err(error) => Self::Malformed(error.to_string()),
         })
     }
@@ -261,16 +261,16 @@ impl Inventory {
             port.process.iter_mut().for_each(shorten);
         }
         for unit in &mut self.units {
-            [&mut unit.name, &mut unit.state].map(shorten);
+            [&mut unit.name, &mut unit.state].into_iter().for_each(shorten);
         }
         for container in self.containers.iter_mut().flatten() {
-            [&mut container.name, &mut container.state].map(shorten);
+            [&mut container.name, &mut container.state].into_iter().for_each(shorten);
             container.image.iter_mut().for_each(shorten);
             put_in_order(&mut container.addresses, MOST_INTERFACES);
             put_in_order(&mut container.published, MOST_INTERFACES);
         }
         for mount in &mut self.mounts {
-            [&mut mount.mount, &mut mount.device, &mut mount.kind].map(shorten);
+            [&mut mount.mount, &mut mount.device, &mut mount.kind].into_iter().for_each(shorten);
         }
         // Failed units are worth more than active ones.
         self.units.sort_by(|a, b| (a.state != "failed", &a.name).cmp(&(b.state != "failed", &b.name)));
@@ -325,11 +325,11 @@ mod tests {
         let text = r#"{"metrics": {"cpus": 2}, "inventory": {"ports": [{"port": "eighty"}]}}"#;
         let batch: Telemetry = serde_json::from_str(text).expect("taken");
         assert_eq!(batch.metrics.expect("kept").cpus, Some(2));
-        let Some(Section::Malformed(why)) = batch.inventory else { panic!("malformed") };
+        let Some(Section::Malformed(why)) = batch.inventory.as_deref() else { panic!("malformed") };
         assert!(why.contains("eighty") || why.contains("missing field"), "{why}");
         for text in [r#"{"inventory": 5}"#, r#"{"inventory": []}"#] {
             let batch: Telemetry = serde_json::from_str(text).expect("taken");
-            assert!(matches!(batch.inventory, Some(Section::Malformed(_) | Section::Read(_))));
+            assert!(matches!(batch.inventory.as_deref(), Some(Section::Malformed(_) | Section::Read(_))));
         }
         let batch: Telemetry = serde_json::from_str(r#"{"inventory": null}"#).expect("taken");
         assert_eq!(batch.inventory, None);
@@ -344,7 +344,8 @@ mod tests {
 
     #[test]
     fn lists_are_cut_in_one_order_and_say_so() {
-        let port = |port| Port { transport: Transport::Tcp, port, address: "0.0.0.0".parse().expect("valid"), process: None };
+        let port =
+            |port| Port { transport: Transport::Tcp, port, address: "0.0.0.0".parse().expect("valid"), process: None };
         let unit = |name: &str, state: &str| UnitItem { name: name.to_owned(), state: state.to_owned() };
         let mut inventory = Inventory {
             ports: (0..400).rev().chain(0..400).map(port).collect(),

@@ -19,7 +19,7 @@ pub struct Telemetry {
     pub reports: Vec<Report>,
     /// What the host is made of, when that changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inventory: Option<Section<Inventory>>,
+    pub inventory: Option<Box<Section<Inventory>>>,
     /// What the spool had to drop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,

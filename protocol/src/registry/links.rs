@@ -49,7 +49,10 @@ fn walk<'a>(
     for (other, place) in links.get(name).into_iter().flatten() {
         if let Some(start) = path.iter().position(|known| known == other) {
             let around: Vec<&str> = path[start..].iter().copied().chain([*other]).collect();
-            return Err(Mistake::at(*place, format!("the hosts stand on each other in a circle: {}", around.join(", "))));
+            return Err(Mistake::at(
+                *place,
+                format!("the hosts stand on each other in a circle: {}", around.join(", ")),
+            ));
         }
         walk(other, links, path, done)?;
     }
