@@ -30,6 +30,7 @@ pub mod simulation;
 pub mod store;
 pub mod text;
 pub mod watched;
+pub mod topology;
 
 use std::{fs::TryLockError, net::SocketAddr, path::Path, sync::Arc};
 
@@ -103,6 +104,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         http_keys: http_keys::HttpKeys::open_or_create(&config.data_dir)?,
         trust,
         board: Board::default(),
+        topology: topology::Live::default(),
         events: events::Events::default(),
         outputs: output::Outputs::default(),
         metrics: metrics::Metrics::default(),

@@ -17,6 +17,8 @@ pub const MOST_CONTAINERS: usize = 256;
 pub const MOST_MOUNTS: usize = 64;
 /// Most interfaces, gateways, and addresses or ports of one thing.
 pub const MOST_INTERFACES: usize = 64;
+/// Largest JSON of a settled inventory, in bytes.
+pub const MAX_BYTES: usize = 256 * 1024;
 /// Longest text, in bytes.
 pub const MAX_TEXT: usize = 256;
 
@@ -283,10 +285,36 @@ impl Inventory {
             ("mounts", put_in_order(&mut self.mounts, MOST_MOUNTS)),
         ];
         cut.extend(over.into_iter().filter(|(_, over)| *over).map(|(name, _)| name.to_owned()));
+        while self.json().len() > MAX_BYTES {
+            cut.push(self.halve_the_longest().to_owned());
+        }
         cut.iter_mut().for_each(shorten);
         cut.sort_unstable();
         cut.dedup();
         self.truncated = cut;
+    }
+
+    /// Within the bounds of every list the whole may still be too long.
+    fn halve_the_longest(&mut self) -> &'static str {
+        let bytes = [
+            encode(&self.interfaces).len(),
+            encode(&self.ports).len(),
+            encode(&self.units).len(),
+            encode(&self.containers).len(),
+            encode(&self.mounts).len(),
+        ];
+        let longest = (0..bytes.len()).max_by_key(|at| bytes[*at]).unwrap_or(0);
+        fn halve<T>(list: &mut Vec<T>) {
+            list.truncate(list.len() / 2);
+        }
+        match longest {
+            0 => halve(&mut self.interfaces),
+            1 => halve(&mut self.ports),
+            2 => halve(&mut self.units),
+            3 => self.containers.iter_mut().for_each(halve),
+            _ => halve(&mut self.mounts),
+        }
+        ["interfaces", "ports", "units", "containers", "mounts"][longest]
     }
 
     /// The JSON that is sent and stored.
@@ -359,6 +387,19 @@ mod tests {
         assert_eq!((inventory.units.len(), inventory.units[0].name.as_str()), (MOST_UNITS, "z.service"));
         assert_eq!(inventory.truncated, ["ports", "units"]);
         assert_eq!(inventory.name.as_ref().map(String::len), Some(MAX_TEXT));
+        let mut wide = inventory.clone();
+        let container = |n: u8| ContainerItem {
+            name: format!("{n:03}{}", "x".repeat(MAX_TEXT)),
+            image: Some("y".repeat(MAX_TEXT)),
+            state: "running".to_owned(),
+            addresses: (0..64).map(|last| IpAddr::from([10, 0, n, last])).collect(),
+            published: Vec::new(),
+        };
+        wide.containers = Some((0..=255).map(container).collect());
+        wide.settle();
+        assert!(wide.json().len() <= MAX_BYTES, "{}", wide.json().len());
+        assert_eq!(wide.truncated, ["containers", "ports", "units"]);
+        assert_eq!(wide.ports.len(), 256);
         let once = inventory.clone();
         inventory.settle();
         assert_eq!(inventory, once);

@@ -21,6 +21,7 @@ mod problem;
 mod roster;
 mod scenarios;
 mod serve;
+mod topology;
 
 pub use serve::serve;
 
@@ -76,6 +77,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(internal::tick))
         .routes(routes!(hosts::list))
         .routes(routes!(hosts::one))
+        .routes(routes!(topology::inventory))
+        .routes(routes!(topology::whole))
+        .routes(routes!(topology::one))
+        .routes(routes!(topology::corrections, topology::correct))
+        .routes(routes!(topology::revoke))
         .routes(routes!(ingest::take))
         .routes(routes!(findings::list))
         .routes(routes!(findings::one))

@@ -32,6 +32,7 @@ const PATH: &str = "/api/openapi.json";
     tags(
         (name = "agents", description = "Roster, inbox and scenarios"),
         (name = "hosts", description = "Machines"),
+        (name = "topology", description = "What stands on what"),
         (name = "findings", description = "Problems"),
         (name = "actions", description = "Steps on hosts, which people decide on"),
         (name = "operators", description = "People who sign approvals, and their keys"),

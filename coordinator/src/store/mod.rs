@@ -20,6 +20,7 @@ pub mod runs;
 pub mod steps;
 pub mod streams;
 pub mod tokens;
+pub mod topology;
 pub mod trust;
 
 use std::{
