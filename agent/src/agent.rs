@@ -1,6 +1,7 @@
 //! The running agent: one loop that owns everything and never blocks for long.
 
 mod connection;
+mod inventory;
 mod link;
 mod pace;
 mod renewal;
@@ -22,10 +23,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{link::Link, pace::Pace};
+use self::{
+    inventory::{Found, Looked},
+    link::Link,
+    pace::Pace,
+};
 use crate::{
     Error,
     config::Config,
+    inventory::{Looker, watch::Watch},
     journal::Journal,
     log,
     orders::{EffectEnded, Means, Orders},
@@ -94,6 +100,10 @@ struct Agent {
     sampler: Option<Sampler>,
     reports: Vec<Report>,
     told: HashMap<CheckId, Status>,
+    looker: Looker,
+    looking: Option<JoinHandle<Looked>>,
+    watch: Watch,
+    found: Option<Found>,
     link: Link,
     attempt: u32,
     connection: Option<Connection>,
@@ -121,6 +131,8 @@ impl Agent {
             .with_docker_socket(&config.docker_socket);
         let prober = Arc::new(prober);
         let pace = Pace::new(config.backfill_per_second, Instant::now());
+        // A simulated host is made of nothing.
+        let watch = Watch::new(config.inventory_interval.filter(|_| !cfg!(farol_simulation)));
         let mut agent = Self {
             config,
             tls,
@@ -140,6 +152,10 @@ impl Agent {
             sampler: Some(Sampler::new()),
             reports: Vec::new(),
             told: HashMap::new(),
+            looker: Looker::default(),
+            looking: None,
+            watch,
+            found: None,
             link: Link::Waiting(Instant::now()),
             attempt: 0,
             connection: None,
@@ -190,8 +206,9 @@ impl Agent {
             watchdog.turn(now, !self.link.is_stuck(now));
             let due = self.schedule.next_due().filter(|_| stopping.is_none());
             let backfill = self.backfill_due().filter(|_| stopping.is_none());
+            let look = self.look_due().filter(|_| stopping.is_none());
             let stop = stopping.as_ref().map(|stop| stop.until);
-            let wake = [due, backfill, stop, once.as_ref().map(|once| once.next(now)), watchdog.due()];
+            let wake = [due, backfill, look, stop, once.as_ref().map(|once| once.next(now)), watchdog.due()];
             let wake = wake.into_iter().flatten().min();
             tokio::select! {
                 () = shutdown.cancelled(), if stopping.is_none() => {
@@ -203,6 +220,7 @@ impl Agent {
                 event = self.link.next() => self.on_link(event).await,
                 _ = tick.tick(), if stopping.is_none() && self.sampling.is_none() => self.start_sample(),
                 sampled = finished(&mut self.sampling) => self.on_sample(sampled).await,
+                looked = finished(&mut self.looking) => self.on_look(looked).await,
                 Some(report) = self.probes.join_next_with_id() => self.on_report(report).await,
                 Some(chunk) = self.output.recv() => self.on_output(chunk),
                 Some(ended) = self.ended.recv() => self.on_effect_ended(ended),
@@ -216,6 +234,7 @@ impl Agent {
                         Some(_) => {}
                         None => {
                             self.start_checks();
+                            self.start_look();
                             self.backfill().await;
                         }
                     }
@@ -274,7 +293,8 @@ impl Agent {
             once.ready.get_or_insert(now);
         }
         let settled = once.ready.is_some_and(|at| self.assignment.is_some() || now >= at + ASSIGN_WAIT);
-        if settled && self.has_sampled() && !self.schedule.is_busy(now) && self.probes.is_empty() {
+        let looked = self.looking.is_none() && self.look_due().is_none_or(|due| due > now);
+        if settled && looked && self.has_sampled() && !self.schedule.is_busy(now) && self.probes.is_empty() {
             self.push(None).await;
             if self.spool.is_drained() {
                 return Some(Ok(()));

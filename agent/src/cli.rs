@@ -1,5 +1,6 @@
 //! The commands of `farol-agent`.
 
+mod inventory;
 mod policy;
 
 use std::{
@@ -51,6 +52,8 @@ enum Command {
     Check(CheckArgs),
     /// Show the action journal, newest first.
     Journal(JournalArgs),
+    /// Show what this host is made of, as the coordinator is told.
+    Inventory(InventoryArgs),
     /// Look at the host's policy before it counts.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -98,6 +101,9 @@ struct RunArgs {
     /// From one batch to the next, such as 30s.
     #[arg(long, value_name = "DURATION", env = "FAROL_AGENT_INTERVAL")]
     interval: Option<String>,
+    /// From one look at what the host is made of to the next, such as 5m, or off.
+    #[arg(long, value_name = "DURATION", env = "FAROL_AGENT_INVENTORY_INTERVAL")]
+    inventory_interval: Option<String>,
     /// Longest pause between two attempts to connect, such as 60s.
     #[arg(long, value_name = "DURATION", env = "FAROL_AGENT_RECONNECT_MAX")]
     reconnect_max: Option<String>,
@@ -163,6 +169,16 @@ struct JournalArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct InventoryArgs {
+    /// Settings; /etc/farol-agent/agent.yaml is read when it exists.
+    #[arg(long, value_name = "PATH", env = "FAROL_AGENT_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 fn language(text: &str) -> Result<Language, String> {
     match text {
         "pt-BR" => Ok(Language::PtBr),
@@ -183,6 +199,7 @@ impl Cli {
             Command::Run(args) => {
                 let given = Settings {
                     interval: args.interval,
+                    inventory_interval: args.inventory_interval,
                     reconnect_max: args.reconnect_max,
                     spool_max_bytes: args.spool_max_bytes,
                     backfill_per_second: args.backfill_per_second,
@@ -200,6 +217,7 @@ impl Cli {
             Command::Doctor(args) => examine(&state, args).await,
             Command::Check(args) => check(&state, &args).await,
             Command::Journal(args) => show_journal(&state, args.json).await,
+            Command::Inventory(args) => inventory::show(&state, args).await,
             Command::Policy(command) => policy::run(&command),
         }
     }

@@ -21,6 +21,9 @@ pub const DEFAULT_DOCKER_SOCKET: &str = "/var/run/docker.sock";
 /// Read when it exists and no other file is named.
 pub const DEFAULT_CONFIG: &str = "/etc/farol-agent/agent.yaml";
 
+/// How often the host's inventory is taken unless told otherwise.
+pub const DEFAULT_INVENTORY_INTERVAL: Duration = Duration::from_secs(300);
+
 const MIN_SPOOL_BYTES: u64 = 1 << 20;
 
 /// Settings of a running agent.
@@ -32,6 +35,8 @@ pub struct Config {
     pub policy: PathBuf,
     /// From one metrics batch to the next.
     pub interval: Duration,
+    /// From one look at what the host is made of to the next; none: never.
+    pub inventory_interval: Option<Duration>,
     /// Longest pause between two attempts to connect.
     pub reconnect_max: Duration,
     /// Bound of the spool's content.
@@ -56,6 +61,7 @@ impl Config {
             state_dir: state_dir.into(),
             policy: DEFAULT_POLICY.into(),
             interval: Duration::from_secs(30),
+            inventory_interval: Some(DEFAULT_INVENTORY_INTERVAL),
             reconnect_max: Duration::from_secs(60),
             spool_max_bytes: 64 << 20,
             backfill_per_second: 50,
@@ -84,6 +90,15 @@ impl Config {
     fn put(&mut self, settings: Settings, name: &dyn Fn(&str) -> String) -> Result<(), Error> {
         if let Some(text) = settings.interval {
             self.interval = duration(&text).map_err(|why| Error::Usage(format!("{} {why}", name("interval"))))?;
+        }
+        if let Some(text) = settings.inventory_interval {
+            self.inventory_interval = match text.as_str() {
+                "off" => None,
+                text => Some(
+                    duration(text)
+                        .map_err(|why| Error::Usage(format!("{} {why}, or `off`", name("inventory_interval"))))?,
+                ),
+            };
         }
         if let Some(text) = settings.reconnect_max {
             self.reconnect_max =
@@ -145,6 +160,9 @@ pub struct Settings {
     /// See [`Config::interval`], as `30s`.
     #[serde(default)]
     pub interval: Option<String>,
+    /// See [`Config::inventory_interval`], as `5m`, or `off`.
+    #[serde(default)]
+    pub inventory_interval: Option<String>,
     /// See [`Config::reconnect_max`].
     #[serde(default)]
     pub reconnect_max: Option<String>,
@@ -200,6 +218,10 @@ mod tests {
         let given = Settings { interval: Some("1m".to_owned()), ..Settings::default() };
         assert_eq!(load("interval: 10s\n", given).expect("valid").interval, Duration::from_secs(60));
         assert!(load("# nothing yet\n", Settings::default()).is_ok());
+        let every = |text| load(text, Settings::default()).expect("valid").inventory_interval;
+        assert_eq!(every(""), Some(DEFAULT_INVENTORY_INTERVAL));
+        assert_eq!(every("inventory_interval: 1m\n"), Some(Duration::from_secs(60)));
+        assert_eq!(every("inventory_interval: \"off\"\n"), None);
     }
 
     #[test]
@@ -218,6 +240,7 @@ mod tests {
         for (text, part) in [
             ("interval: 10ms\n", "use 100ms to 1h"),
             ("interval: often\n", "such as 30s"),
+            ("inventory_interval: never\n", "or `off`"),
             ("spool_max_bytes: 10\n", "at least"),
             ("backfill_per_second: 0\n", "use 1 to 1000"),
             ("docker_socket: tcp://10.0.0.1:2375\n", "absolute path of a socket"),

@@ -17,6 +17,7 @@ pub mod enrol;
 mod error;
 pub mod exec;
 pub mod fault;
+mod inventory;
 pub mod journal;
 pub mod log;
 pub mod orders;

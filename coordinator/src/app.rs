@@ -37,6 +37,7 @@ use crate::{
     },
     text,
     watched::{Watched, Watching},
+    topology::Live as Topology,
 };
 
 /// Handle to everything; cheap to clone.
@@ -60,6 +61,8 @@ pub struct Shared {
     pub trust: Trust,
     /// The newest report of each check.
     pub board: Board,
+    /// What the graph is drawn from, beside what is stored.
+    pub topology: Topology,
     /// What changed.
     pub events: Events,
     /// What running actions write.

@@ -28,6 +28,8 @@ pub enum Noun {
     Action,
     /// A scenario has run.
     Scenario,
+    /// What stands on what: a host's inventory, or a person's correction.
+    Topology,
 }
 
 /// Something changed.

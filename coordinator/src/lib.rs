@@ -34,6 +34,7 @@ pub mod store;
 pub mod text;
 pub mod tickets;
 pub mod watched;
+pub mod topology;
 
 use std::{fs::TryLockError, net::SocketAddr, path::Path, sync::Arc};
 
@@ -107,6 +108,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         http_keys: http_keys::HttpKeys::open_or_create(&config.data_dir)?,
         trust,
         board: Board::default(),
+        topology: topology::Live::default(),
         events: events::Events::default(),
         outputs: output::Outputs::default(),
         metrics: metrics::Metrics::default(),

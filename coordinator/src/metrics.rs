@@ -67,6 +67,7 @@ pub struct Metrics {
     batches: Counter<u64, AtomicU64>,
     reports: Counter<u64, AtomicU64>,
     refused: Counter<u64, AtomicU64>,
+    malformed_inventories: Counter<u64, AtomicU64>,
     transitions: Family<Changed, Counter>,
     mails: Family<ResultLabel, Counter>,
     advice: Family<SourceLabel, Counter>,
@@ -82,6 +83,7 @@ impl Default for Metrics {
         let batches = Counter::default();
         let reports = Counter::default();
         let refused = Counter::default();
+        let malformed_inventories = Counter::default();
         let transitions = Family::default();
         let mails = Family::default();
         let advice = Family::default();
@@ -98,6 +100,11 @@ impl Default for Metrics {
         registry.register("batches", "Batches received from agents", batches.clone());
         registry.register("reports", "Reports received from agents", reports.clone());
         registry.register("refused_reports", "Reports about checks that were not the agent's", refused.clone());
+        registry.register(
+            "malformed_inventories",
+            "Inventories that were not understood",
+            malformed_inventories.clone(),
+        );
         registry.register("finding_transitions", "Findings opened, changed, resolved", transitions.clone());
         registry.register("mails", "Deliveries of mail by result", mails.clone());
         registry.register("advice", "Advice given by source", advice.clone());
@@ -105,7 +112,20 @@ impl Default for Metrics {
         registry.register("hosts", "Hosts by state", hosts.clone());
         registry.register("findings", "Unresolved findings by severity", findings.clone());
         registry.register("outbox", "Mails by state", outbox.clone());
-        Self { registry, batches, reports, refused, transitions, mails, advice, requests, hosts, findings, outbox }
+        Self {
+            registry,
+            batches,
+            reports,
+            refused,
+            malformed_inventories,
+            transitions,
+            mails,
+            advice,
+            requests,
+            hosts,
+            findings,
+            outbox,
+        }
     }
 }
 
@@ -119,6 +139,11 @@ impl Metrics {
     /// Reports that were not the agent's to make.
     pub fn refused(&self, reports: usize) {
         self.refused.inc_by(reports as u64);
+    }
+
+    /// An inventory was not understood.
+    pub fn malformed_inventory(&self) {
+        self.malformed_inventories.inc();
     }
 
     /// A finding changed.

@@ -9,6 +9,7 @@ pub mod effect;
 pub mod frame;
 pub mod http_signing;
 pub mod id;
+pub mod inventory;
 pub mod legacy;
 pub mod registry;
 pub mod report;

@@ -5,6 +5,8 @@
 //! resolved. A check whose variable has no value stays in the registry as
 //! [`Target::Missing`], so that its scenario can say which variable it wants.
 
+mod links;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -146,6 +148,10 @@ pub struct Host {
     pub vmid: Option<u32>,
     /// Whether its critical reports weigh one level more.
     pub critical: bool,
+    /// The host that it runs on.
+    pub parent: Option<String>,
+    /// Other hosts that it needs.
+    pub depends_on: Vec<String>,
 }
 
 /// A named bundle of checks.
@@ -282,6 +288,12 @@ struct HostDoc {
     vmid: Option<u32>,
     #[serde(default)]
     critical: bool,
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    parent: Option<Spanned<String>>,
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    depends_on: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -412,6 +424,7 @@ impl Registry {
         }
         let hosts = hosts(&doc, environment)?;
         let sites = site::resolve(&doc.sites)?;
+        links::check(&doc.hosts)?;
         let names: BTreeSet<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
         let mut defaults = doc.defaults;
         if let Some(seconds) = environment(INTERVAL_SEC) {
@@ -517,6 +530,8 @@ fn hosts(doc: &Doc, environment: Environment<'_>) -> Result<Vec<Host>, Mistake> 
                 site: host.site.as_ref().map(|site| site.value.clone()),
                 vmid: host.vmid,
                 critical: host.critical || host.vmid.is_some_and(|vmid| critical.contains(&vmid)),
+                parent: host.parent.as_ref().map(|parent| parent.value.clone()),
+                depends_on: host.depends_on.iter().map(|other| other.value.clone()).collect(),
             })
         })
         .collect()

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Report, Timestamp};
+use crate::{
+    Report, Timestamp,
+    inventory::{Inventory, Section},
+};
 
 /// What one batch carries. Open: sections that a newer agent adds are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -14,6 +17,9 @@ pub struct Telemetry {
     /// Outcomes of checks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reports: Vec<Report>,
+    /// What the host is made of, when that changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<Box<Section<Inventory>>>,
     /// What the spool had to drop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,

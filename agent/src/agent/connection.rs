@@ -175,6 +175,9 @@ impl Agent {
             }
             Event::Acked(lane, seq) => {
                 self.spool.ack(lane, seq);
+                if matches!(lane, Lane::Live) {
+                    self.watch.on_ack(seq, Instant::now());
+                }
                 self.drain().await;
                 self.backfill().await;
             }
@@ -260,6 +263,7 @@ impl Agent {
             self.warn_of_certificate();
         }
         self.behind = true;
+        self.watch.on_session(Instant::now());
         self.pace.refill(Instant::now());
         self.drain().await;
         self.backfill().await;

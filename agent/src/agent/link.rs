@@ -87,6 +87,10 @@ impl Link {
         }
     }
 
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self, Self::Open(open) if open.session.is_ready())
+    }
+
     pub(super) fn ready(&mut self) -> Option<&mut Open> {
         match self {
             Self::Open(open) if open.session.is_ready() => Some(open),

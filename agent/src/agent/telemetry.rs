@@ -5,6 +5,7 @@ use std::sync::Arc;
 use farol_protocol::{
     FromAgent, Report, Timestamp,
     frame::TelemetryPush,
+    inventory::Section,
     report::Probe,
     telemetry::{Metrics, Telemetry},
 };
@@ -101,18 +102,23 @@ impl Agent {
 
     pub(super) async fn push(&mut self, metrics: Option<Metrics>) {
         let reports = std::mem::take(&mut self.reports);
-        if metrics.is_none() && reports.is_empty() {
+        let (inventory, digest) =
+            self.found.take().map(|found| (Box::new(Section::Read(found.inventory)), found.digest)).unzip();
+        if metrics.is_none() && reports.is_empty() && inventory.is_none() {
             return;
         }
         let statuses: Vec<_> = reports.iter().map(|report| (report.check.clone(), report.status)).collect();
         let was_failing = self.spool.is_failing();
-        let payload = Telemetry { metrics, reports, gaps: Vec::new() };
+        let payload = Telemetry { metrics, reports, inventory, gaps: Vec::new() };
         match self.spool.push(Timestamp::now(), payload).await {
             Ok(batch) => {
                 if was_failing {
                     tracing::info!(seq = batch.seq, "the spool can be written again");
                 }
                 self.told.extend(statuses);
+                if let Some(digest) = digest {
+                    self.watch.on_sent(batch.seq, digest);
+                }
                 self.offer(batch);
                 self.drain().await;
             }
@@ -198,6 +204,9 @@ impl Agent {
         let first = open.session.cursor(lane) + 1;
         if batch.seq > first {
             batch.payload.gaps = self.spool.gaps(lane, first, batch.seq - 1, batch.ts);
+            if matches!(lane, Lane::Live) {
+                self.watch.on_gaps(&batch.payload.gaps, Instant::now());
+            }
         }
         open.session.on_batch_sent(lane, batch.seq);
         let push = TelemetryPush { stream, seq: batch.seq, ts: batch.ts, payload: batch.payload };

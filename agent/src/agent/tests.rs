@@ -20,6 +20,7 @@ use crate::{
 struct Host {
     folder: tempfile::TempDir,
     interval: Duration,
+    inventory_interval: Option<Duration>,
 }
 
 struct Run {
@@ -31,13 +32,14 @@ impl Host {
     fn new(coordinator: &Coordinator) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         coordinator.enrol(folder.path());
-        Self { folder, interval: Duration::from_secs(1) }
+        Self { folder, interval: Duration::from_secs(1), inventory_interval: None }
     }
 
     fn config(&self) -> Config {
         let mut config = Config::new(self.folder.path());
         config.policy = self.policy();
         config.interval = self.interval;
+        config.inventory_interval = self.inventory_interval;
         config
     }
 
@@ -366,4 +368,34 @@ fn a_result_too_large_for_the_coordinator_is_shortened() {
     let short = fitted(result, 32 * 1024);
     assert!(encode(&short).len() <= 32 * 1024);
     assert!(short.outcome.is_some_and(|outcome| outcome.truncated));
+}
+
+#[tokio::test]
+async fn an_inventory_leaves_when_a_session_begins_and_again_only_when_it_changed() {
+    use farol_protocol::inventory::Section;
+
+    let coordinator = Coordinator::start().await;
+    let mut host = Host::new(&coordinator);
+    host.inventory_interval = Some(Duration::from_millis(100));
+    host.interval = Duration::from_secs(3600);
+    let run = host.start();
+    let (mut peer, _) = coordinator.session(0).await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let number = port.local_addr().expect("an address").port();
+    let mut seen = 0;
+    // Other tests of this process open ports too, so more than one may come.
+    let mut port = Some(port);
+    loop {
+        let push = peer.batch().await;
+        peer.ack(&push).await;
+        let Some(Section::Read(inventory)) = push.payload.inventory.as_deref() else { continue };
+        seen += 1;
+        let listed = inventory.ports.iter().any(|port| port.port == number);
+        match (&port, listed) {
+            (Some(_), true) => port = None,
+            (None, false) => break,
+            _ => assert!(seen < 100, "the port does not come and go: {inventory:?}"),
+        }
+    }
+    run.stop().await.expect("stopped");
 }

@@ -5,13 +5,20 @@ use std::{
     error::Error as StdError,
     fmt::Write as _,
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as BollardError, models::HealthStatusEnum};
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    errors::Error as BollardError,
+    models::{ContainerSummary, HealthStatusEnum, PortSummaryTypeEnum},
+    query_parameters::ListContainersOptionsBuilder,
+};
 use farol_protocol::{
     action::{FinalState, ReasonCode},
     effect::{MAX_TIMEOUT_MS, ServiceVerb},
+    inventory::{ContainerItem, Published, Transport},
 };
 use tokio::time::Instant;
 
@@ -70,6 +77,19 @@ pub(crate) async fn look(socket: &Path, name: &str) -> Seen {
     }
 }
 
+/// The containers that the engine has, running or not; none where there is no
+/// engine that answers this agent.
+pub(crate) async fn list(socket: &Path) -> Option<Vec<ContainerItem>> {
+    let engine = Engine::connect(socket).await.ok()?;
+    match engine.list().await {
+        Ok(list) => Some(list),
+        Err(error) => {
+            tracing::debug!("the engine does not list its containers: {error}");
+            None
+        }
+    }
+}
+
 struct Engine(Docker);
 
 impl Engine {
@@ -103,6 +123,12 @@ impl Engine {
         })
     }
 
+    async fn list(&self) -> Result<Vec<ContainerItem>, BollardError> {
+        let options = ListContainersOptionsBuilder::new().all(true).build();
+        let list = self.0.list_containers(Some(options)).await?;
+        Ok(list.into_iter().filter_map(item).collect())
+    }
+
     async fn control(&self, name: &str, verb: ServiceVerb) -> Result<(), BollardError> {
         let done = match verb {
             ServiceVerb::Start => self.0.start_container(name, None).await,
@@ -115,6 +141,34 @@ impl Engine {
             done => done,
         }
     }
+}
+
+/// A container of the engine's list; none for one without a name.
+fn item(container: ContainerSummary) -> Option<ContainerItem> {
+    let name = container.names.unwrap_or_default().into_iter().next()?.trim_start_matches('/').to_owned();
+    let networks = container.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let addresses = networks.into_values().flat_map(|network| [network.ip_address, network.global_ipv6_address]);
+    let addresses = addresses.flatten().filter_map(|address| address.parse().ok()).collect();
+    let published = container.ports.unwrap_or_default().into_iter().filter_map(|port| {
+        let address: Option<IpAddr> = port.ip.and_then(|address| address.parse().ok());
+        Some(Published {
+            transport: match port.typ {
+                Some(PortSummaryTypeEnum::TCP) => Transport::Tcp,
+                Some(PortSummaryTypeEnum::UDP) => Transport::Udp,
+                _ => Transport::Other,
+            },
+            address: address.filter(|address| !address.is_unspecified()),
+            port: port.public_port?,
+            inside: port.private_port,
+        })
+    });
+    Some(ContainerItem {
+        name,
+        image: container.image,
+        state: container.state.map(|state| state.to_string()).unwrap_or_default(),
+        addresses,
+        published: published.collect(),
+    })
 }
 
 /// An engine that cannot be reached is another matter than one that fails.
@@ -194,5 +248,24 @@ impl Container {
             Seen::Failed(error) => Why::failed(Detail::EngineFailed, vec![container, ("error", error.clone())]),
             Seen::State(state) => Why::failed(Detail::EngineFailed, vec![container, ("error", state.status.clone())]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::docker;
+
+    #[tokio::test]
+    async fn the_engines_containers_are_listed_and_no_engine_is_no_empty_list() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let _docker = docker::Docker::start(folder.path(), &[("portal", true)]);
+        let list = list(&folder.path().join("docker.sock")).await.expect("an engine");
+        let [portal] = &list[..] else { panic!("one container: {list:?}") };
+        assert_eq!((portal.name.as_str(), portal.state.as_str()), ("portal", "running"));
+        assert_eq!((portal.image.as_deref(), portal.addresses.len()), (Some("portal:3"), 1));
+        let address = Some("127.0.0.1".parse().expect("valid"));
+        assert_eq!(portal.published, [Published { transport: Transport::Tcp, address, port: 8080, inside: 80 }]);
+        assert_eq!(super::list(&folder.path().join("none.sock")).await, None);
     }
 }

@@ -70,6 +70,17 @@ fn answer(containers: &Mutex<HashMap<String, bool>>, line: &str) -> Option<(u16,
         return Some((200, json!({"Version": "24.0.7", "ApiVersion": "1.43", "MinAPIVersion": "1.12"})));
     }
     let parts: Vec<&str> = path.split('/').skip(1).collect();
+    if let ["v1.43", "containers", "json"] | ["containers", "json"] = parts[..] {
+        let containers = containers.lock().expect("whole");
+        let row = |(name, runs): (&String, &bool)| {
+            json!({"Id": "0a1b", "Names": [format!("/{name}")], "Image": "portal:3",
+                "State": if *runs { "running" } else { "exited" },
+                "Ports": [{"IP": "127.0.0.1", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+                    {"PrivatePort": 443, "Type": "tcp"}],
+                "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.2", "GlobalIPv6Address": ""}}}})
+        };
+        return Some((200, containers.iter().map(row).collect()));
+    }
     // As the real engine: without a version it is its newest.
     let (["v1.43", "containers", name, what] | ["containers", name, what]) = parts[..] else {
         return Some((404, json!({"message": "page not found"})));

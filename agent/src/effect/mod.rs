@@ -37,7 +37,7 @@ pub(crate) use self::file::Record;
 pub(crate) use self::{
     container::{
         Container, Seen as ContainerSeen, State as ContainerState, is_name as is_container_name,
-        look as look_at_container,
+        list as list_containers, look as look_at_container,
     },
     file::{Apply, Diff, Kept, Rollback, clean_up},
     logs::{Logs, Source as LogsSource, epoch},

@@ -133,6 +133,16 @@ impl Bus {
         })
     }
 
+    /// Services that are active or failed, with which of the two.
+    pub(crate) async fn services(&self) -> zbus::Result<Vec<(String, String)>> {
+        // Name, description, load, active, sub, followed unit, path, job, its type and path.
+        type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+        let wanted = (["active", "failed"].as_slice(), ["*.service"].as_slice());
+        let answer = self.call(ROOT, MANAGER, "ListUnitsByPatterns", &wanted).await?;
+        let rows: Vec<Row> = answer.body().deserialize()?;
+        Ok(rows.into_iter().filter(|row| row.2 == "loaded").map(|row| (row.0, row.3)).collect())
+    }
+
     /// Asks for a job on a unit.
     pub(crate) async fn control(&self, unit: &str, verb: ServiceVerb) -> zbus::Result<Job<'_>> {
         let method = match verb {
@@ -302,6 +312,33 @@ pub(crate) mod fake {
                     removed(&unit, "failed").await;
                 }
             }
+            "ListUnitsByPatterns" => {
+                let (states, patterns): (Vec<String>, Vec<String>) = body.deserialize().expect("two lists");
+                assert_eq!((states.len(), patterns), (2, vec!["*.service".to_owned()]));
+                let row = |name: &String, load: &str| {
+                    let (unit, job) = (object(&format!("{ROOT}/unit/x")), object("/"));
+                    let state = "active".to_owned();
+                    let [none, load] = [String::new(), load.to_owned()];
+                    (
+                        name.clone(),
+                        none.clone(),
+                        load,
+                        state,
+                        "running".to_owned(),
+                        none.clone(),
+                        unit,
+                        0_u32,
+                        none,
+                        job,
+                    )
+                };
+                let mut rows: Vec<_> = {
+                    let active = active.lock().expect("whole");
+                    active.iter().filter(|(_, active)| **active).map(|(name, _)| row(name, "loaded")).collect()
+                };
+                rows.push(row(&"gone.service".to_owned(), "not-found"));
+                connection.reply(&header, &rows).await.expect("sent");
+            }
             "Cancel" => {
                 calls.lock().expect("whole").push(format!("Cancel {path}"));
                 connection.reply(&header, &()).await.expect("sent");
@@ -336,6 +373,15 @@ mod tests {
         assert_eq!((unit.restarts, unit.is_active()), (Some(7), false));
         assert_eq!(unit.show(), "ActiveState=activating\nSubState=auto-restart\nResult=exit-code\n");
         assert_eq!(Unit::from_show("NRestarts=\n").restarts, None);
+    }
+
+    #[tokio::test]
+    async fn services_that_are_loaded_and_active_or_failed_are_listed() {
+        let Some(systemd) = fake::Systemd::start(&[("fine.service", true), ("off.service", false)]).await else {
+            return eprintln!("skipped: there is no dbus-daemon");
+        };
+        let services = systemd.bus().await.services().await.expect("listed");
+        assert_eq!(services, [("fine.service".to_owned(), "active".to_owned())]);
     }
 
     #[tokio::test]

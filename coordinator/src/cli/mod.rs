@@ -15,6 +15,7 @@ mod output;
 mod schema;
 mod show;
 mod signing_keys;
+mod topology;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -171,6 +172,17 @@ pub enum Once {
     /// Systems that checks ask with credentials
     #[command(subcommand)]
     Integration(IntegrationCommand),
+    /// Show what stands on what, or what fails with one host
+    Topology {
+        /// The host's name or id, or a node such as node:proxmox/pve1
+        host: Option<String>,
+        /// Print it for Graphviz
+        #[arg(long, conflicts_with = "json")]
+        dot: bool,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
     /// Print the OpenAPI document
     Openapi,
     /// Print the southbound protocol and the registry as JSON Schema
@@ -721,6 +733,7 @@ pub async fn run(command: Once) -> Result<()> {
         }
         Once::Registry(RegistryCommand::Check { file, data }) => check::registry(&data, file.as_deref()),
         Once::Integration(command) => integrations::run(command).await,
+        Once::Topology { host, dot, to } => topology::show(&to, host.as_deref(), dot).await,
         Once::Openapi => output::json(&crate::http::document()),
         Once::Schema { out } => schema::export(out.as_deref()),
     }
@@ -838,6 +851,9 @@ mod tests {
             "farol integration list --json",
             "farol integration test pve",
             "farol integration remove pve",
+            "farol topology",
+            "farol topology vm112 --dot",
+            "farol topology --json --url http://127.0.0.1:1",
             "farol openapi",
             "farol schema --out docs/schema/v1",
         ] {

@@ -9,6 +9,7 @@ mod certificate;
 mod enrol;
 pub(crate) mod http;
 pub mod identity;
+mod inventory;
 mod legacy;
 pub(crate) mod limits;
 mod listener;

@@ -34,6 +34,7 @@ use tracing::Instrument as _;
 use super::{
     Peer,
     certificate::{self, Certificate, Recognised},
+    inventory::{self, Inventories},
     legacy,
     limits::Limits,
     own_reports, results,
@@ -89,6 +90,8 @@ pub(super) struct Connection {
     pub(super) assigned: Option<[u8; 16]>,
     /// None where the connection was opened without one.
     pub(super) certificate: Option<Box<Certificate>>,
+    /// An inventory on its way to the disk.
+    pub(super) inventory: Option<Box<Inventories>>,
 }
 
 /// Why a connection ends.
@@ -275,6 +278,7 @@ async fn open(
         replaced,
         assigned: None,
         certificate,
+        inventory: None,
     };
     let host = connection.host.key;
     let join = |peer, awaited| app.fleet.join(host, session, key_sha256, (peer, awaited), sender, cut);
@@ -545,6 +549,7 @@ impl Connection {
 
     async fn acknowledge(&mut self, stream: &mut Stream, seq: u64) -> bool {
         stream.acknowledged = seq;
+        inventory::committed(self, stream.key, seq);
         self.socket.send(frame::encode(&ToAgent::TelemetryAck(TelemetryAck { stream: stream.id, seq }))).await
     }
 
@@ -638,6 +643,10 @@ impl Connection {
             payload.reports.push(own_reports::lost(&self.host.name, lost, &payload.gaps, self.app.language(), now));
         }
         let observed_at = self.corrected(push.ts, now);
+        let inventory = payload.inventory.and_then(|section| inventory::read(self, *section));
+        if let Some(inventory) = &inventory {
+            inventory::note(self, (stream.key, push.seq), observed_at, inventory);
+        }
         let batch = BatchWrite {
             host: self.host.key,
             stream: stream.key,
@@ -648,6 +657,7 @@ impl Connection {
             metrics: payload.metrics.as_ref().map(frame::encode),
             reports: payload.reports,
             gaps: payload.gaps,
+            inventory,
             backfilled: observed_at < began,
             committed: Arc::clone(&stream.committed),
             room: self.limits.room(&self.app.room, bytes).await,

@@ -114,6 +114,7 @@ const fn name(noun: Noun) -> &'static str {
         Noun::Thread => "thread",
         Noun::Action => "action",
         Noun::Scenario => "scenario",
+        Noun::Topology => "topology",
     }
 }
 
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn an_event_has_the_name_of_its_noun() {
-        for noun in [Noun::Host, Noun::Finding, Noun::Thread, Noun::Action, Noun::Scenario] {
+        for noun in [Noun::Host, Noun::Finding, Noun::Thread, Noun::Action, Noun::Scenario, Noun::Topology] {
             assert_eq!(serde_json::to_value(noun).expect("serializable"), name(noun));
         }
     }

@@ -26,6 +26,7 @@ mod scenarios;
 mod serve;
 mod signals;
 mod tickets;
+mod topology;
 
 pub use serve::serve;
 
@@ -86,6 +87,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(history::series))
         .routes(routes!(history::reports))
         .routes(routes!(history::history))
+        .routes(routes!(topology::inventory))
+        .routes(routes!(topology::whole))
+        .routes(routes!(topology::one))
+        .routes(routes!(topology::corrections, topology::correct))
+        .routes(routes!(topology::revoke))
         .routes(routes!(ingest::take))
         .routes(routes!(findings::list))
         .routes(routes!(findings::one))

@@ -33,6 +33,7 @@ const PATH: &str = "/api/openapi.json";
         (name = "agents", description = "Roster, inbox and scenarios"),
         (name = "hosts", description = "Machines"),
         (name = "history", description = "What hosts and checks showed over time"),
+        (name = "topology", description = "What stands on what"),
         (name = "findings", description = "Problems"),
         (name = "actions", description = "Steps on hosts, which people decide on"),
         (name = "operators", description = "People who sign approvals, and their keys"),

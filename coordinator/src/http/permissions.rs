@@ -22,6 +22,8 @@ pub(crate) enum Permission {
     Propose,
     /// A role that decides on actions.
     Decide,
+    /// A role that corrects the graph of dependencies.
+    Correct,
     /// A role that posts telemetry for hosts, or a host for itself.
     Ingest,
     /// The same, or the token that senders of signals share.
@@ -36,7 +38,9 @@ impl Permission {
         match self {
             Self::Public | Self::Internal => &[],
             Self::OpsView => &Role::ALL,
-            Self::RunScenario | Self::Decide => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator],
+            Self::RunScenario | Self::Decide | Self::Correct => {
+                &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator]
+            }
             Self::Ingest | Self::Signals => crate::ingest::ROLES,
             Self::Trust => &[Role::SuperAdmin],
             Self::Propose => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator, Role::Devops],
@@ -50,6 +54,7 @@ impl Permission {
             Self::RunScenario => "running scenarios",
             Self::Propose => "asking for actions",
             Self::Decide => "deciding on actions",
+            Self::Correct => "correcting the topology",
             Self::Ingest => "posting telemetry",
             Self::Signals => "posting signals",
             Self::Trust => "managing keys and integrations",
@@ -88,7 +93,7 @@ const fn change(method: Method, path: &'static str, permission: Permission) -> R
 
 const PAGE: &[&str] = &["limit", "cursor"];
 
-use Permission::{Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario, Signals, Trust};
+use Permission::{Correct, Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario, Signals, Trust};
 
 static TABLE: &[Row] = &[
     // The operations agents' own API.
@@ -114,6 +119,12 @@ static TABLE: &[Row] = &[
     list("/api/v1/hosts/{host}/series", &["metric", "from", "to", "step"]),
     list("/api/v1/hosts/{host}/reports", &["check", "limit", "cursor"]),
     list("/api/v1/hosts/{host}/history", &["check", "from", "to"]),
+    get("/api/v1/hosts/{host}/inventory", OpsView),
+    get("/api/v1/topology", OpsView),
+    get("/api/v1/topology/{host}", OpsView),
+    get("/api/v1/topology/edges", OpsView),
+    write("/api/v1/topology/edges", Correct),
+    write("/api/v1/topology/edges/{id}/revoke", Correct),
     write(crate::ingest::PATH, Ingest),
     list("/api/v1/findings", &["state", "limit", "cursor"]),
     get("/api/v1/findings/{id}", OpsView),
@@ -237,6 +248,7 @@ mod tests {
             assert!(holds(role, Permission::OpsView));
             assert_eq!(holds(role, Permission::RunScenario), first_three);
             assert_eq!(holds(role, Permission::Decide), first_three);
+            assert_eq!(holds(role, Permission::Correct), first_three);
             assert_eq!(holds(role, Permission::Trust), role == Role::SuperAdmin);
             assert_eq!(holds(role, Permission::Propose), first_three || role == Role::Devops);
         }

@@ -90,6 +90,7 @@ pub async fn serve(
         mailer: None,
         fleet: fleet::Fleet::default(),
         board: Board::default(),
+        topology: crate::topology::Live::default(),
         events: crate::events::Events::default(),
         metrics: crate::metrics::Metrics::default(),
         wake: Wake::default(),

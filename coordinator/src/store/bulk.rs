@@ -13,7 +13,13 @@ use sqlx::{Any, AnyConnection, Connection as _, QueryBuilder, Row as _};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Db, Store, hosts::HostKey, serde_word, word};
+use super::{
+    Db, Store,
+    hosts::HostKey,
+    serde_word,
+    topology::{self, InventoryWrite},
+    word,
+};
 use crate::error::{Error, Result, StoreContext as _};
 use crate::fleet::limits::Taken;
 
@@ -42,6 +48,8 @@ pub struct BatchWrite {
     pub reports: Vec<Report>,
     /// What was lost before it.
     pub gaps: Vec<Gap>,
+    /// What the host is made of, where the batch says so.
+    pub inventory: Option<InventoryWrite>,
     /// Whether it was observed before the session in which it came.
     pub backfilled: bool,
     /// Told the sequence number once it is committed.
@@ -359,6 +367,7 @@ impl BulkWriter {
         let mut transaction = self.connection.begin_with("begin immediate").await.context("begin a batch")?;
         let mut batches: Vec<(StreamKey, u64, Timestamp, Timestamp, Option<&String>)> = Vec::with_capacity(items.len());
         let mut gaps = Vec::new();
+        let mut inventories = Vec::new();
         let mut reports = Vec::new();
         let mut received = Vec::new();
         let mut heads: BTreeMap<StreamKey, Head<'_>> = BTreeMap::new();
@@ -404,6 +413,7 @@ impl BulkWriter {
                     if let Some(metrics) = &batch.metrics {
                         head.metrics = Some((metrics.clone(), batch.observed_at.as_ms()));
                     }
+                    inventories.extend(batch.inventory.as_ref().map(|inventory| (batch, inventory)));
                     gaps.extend(batch.gaps.iter().map(|gap| (batch.stream, *gap, batch.received_at)));
                     add(batch.host, &batch.reports, batch.received_at);
                     let metrics = batch.metrics.as_ref();
@@ -480,6 +490,10 @@ impl BulkWriter {
             .await
             .context("store a gap")?;
             next_gap += 1;
+        }
+        for (batch, inventory) in inventories {
+            let times = (batch.observed_at, batch.received_at);
+            topology::put(&mut transaction, batch.host, inventory, times).await?;
         }
         for (stream, head) in heads.iter().filter(|(_, head)| head.received > 0) {
             let (metrics, at) = head.metrics.clone().unzip();
@@ -625,6 +639,7 @@ mod tests {
             metrics: None,
             reports: vec![report()],
             gaps: Vec::new(),
+            inventory: None,
             backfilled: false,
             committed: Arc::clone(told),
             room: Taken::default(),

@@ -23,6 +23,7 @@ pub mod steps;
 pub mod streams;
 pub mod tickets;
 pub mod tokens;
+pub mod topology;
 pub mod trust;
 
 use std::{

@@ -22,5 +22,6 @@ mod shell_agent;
 mod signed_http;
 mod signing;
 mod support;
+mod topology;
 mod trust;
 mod wire_client;
