@@ -69,6 +69,7 @@ impl Site {
             observed_at: Timestamp::from_ms(at),
             received_at: self.now,
             metrics: Some(serde_json::to_string(metrics).expect("serializable")),
+            inventory: None,
             reports: Vec::new(),
             gaps: Vec::new(),
             backfilled: false,
