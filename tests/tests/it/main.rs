@@ -1,6 +1,7 @@
 //! Farol as its users meet it: real processes, real TLS, real files.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod alertmanager;
 mod atlas;
 mod captured;
 mod checks;
