@@ -29,8 +29,8 @@ pub mod roster;
 pub mod simulation;
 pub mod store;
 pub mod text;
-pub mod watched;
 pub mod topology;
+pub mod watched;
 
 use std::{fs::TryLockError, net::SocketAddr, path::Path, sync::Arc};
 

@@ -92,7 +92,7 @@ const PAGE: &[&str] = &["limit", "cursor"];
 
 use Permission::{Correct, Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario, Trust};
 
-static TABLE: [Row; 40] = [
+static TABLE: [Row; 46] = [
     // The operations agents' own API.
     get("/api/v1/agents/roster", OpsView),
     list("/api/v1/agents/inbox", &["role", "limit", "cursor"]),

@@ -226,9 +226,10 @@ async fn draw(app: &Shared) -> Result<Graph> {
     let corrections = corrections.into_iter().filter(|row| row.revoked_at.is_none());
     let corrections = corrections.map(|row| names.named(row.correction)).collect();
     let said = app.topology.facts.all(now);
+    let watched = app.watched();
     let mut known: Vec<(_, KnownHost)> = Vec::with_capacity(hosts.len());
     for host in hosts.into_iter().filter(|host| host.enrolment != Enrolment::Revoked) {
-        let entry = app.registry.host(&host.name);
+        let entry = watched.registry.host(&host.name);
         let of = KnownHost {
             site: host.site.or_else(|| entry.and_then(|entry| entry.site.clone())),
             vmid: entry.and_then(|entry| entry.vmid),
