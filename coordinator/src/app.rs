@@ -36,8 +36,8 @@ use crate::{
         runs::Run,
     },
     text,
-    watched::{Watched, Watching},
     topology::Live as Topology,
+    watched::{Watched, Watching},
 };
 
 /// Handle to everything; cheap to clone.

@@ -33,8 +33,8 @@ pub mod simulation;
 pub mod store;
 pub mod text;
 pub mod tickets;
-pub mod watched;
 pub mod topology;
+pub mod watched;
 
 use std::{fs::TryLockError, net::SocketAddr, path::Path, sync::Arc};
 
