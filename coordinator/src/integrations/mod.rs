@@ -8,6 +8,7 @@
 pub mod http;
 pub mod lenient;
 mod live;
+pub(crate) mod memory;
 mod secret;
 
 use std::collections::BTreeMap;
