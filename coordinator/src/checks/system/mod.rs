@@ -22,6 +22,8 @@ mod proxmox;
 mod reach;
 mod redis;
 mod smtp;
+#[cfg(test)]
+mod testing;
 mod wazuh;
 
 use std::time::Duration;

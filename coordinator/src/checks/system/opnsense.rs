@@ -93,3 +93,6 @@ fn disk(language: Language, probe: &OpnsenseProbe, body: &Value) -> Option<Seen>
     said.lost(read.bad);
     Some(said.seen())
 }
+
+#[cfg(test)]
+mod tests;

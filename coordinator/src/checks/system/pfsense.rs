@@ -126,3 +126,6 @@ fn carp(language: Language, probe: &PfsenseProbe, data: &serde_json::Map<String,
     let value = if on && !resting { 1.0 } else { 0.0 };
     Seen::new(limits.judge(value), text).measured(value, "count")
 }
+
+#[cfg(test)]
+mod tests;

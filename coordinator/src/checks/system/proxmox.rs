@@ -55,3 +55,6 @@ async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe) -> Result<Seen, Troub
 fn ignored(probe: &ProxmoxProbe, names: &[&str]) -> bool {
     probe.ignore.iter().any(|entry| names.contains(&entry.as_str()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -279,3 +279,6 @@ async fn disconnected(manager: &Manager<'_>, language: Language) -> String {
         items.iter().filter_map(|item| item.get("name").and_then(text)).map(quoted).collect();
     if names.is_empty() { String::new() } else { format!(" ({})", listed(language, &names)) }
 }
+
+#[cfg(test)]
+mod tests;
