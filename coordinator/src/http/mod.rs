@@ -16,6 +16,7 @@ mod integrations;
 mod internal;
 mod openapi;
 mod operators;
+mod opn;
 mod permissions;
 mod problem;
 mod roster;
@@ -89,6 +90,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(integrations::list, integrations::add))
         .routes(routes!(integrations::one, integrations::change, integrations::remove))
         .routes(routes!(integrations::test))
+        .routes(routes!(opn::add))
+        .routes(routes!(opn::list))
+        .routes(routes!(opn::health))
+        .routes(routes!(opn::interfaces))
+        .routes(routes!(opn::metrics))
         .routes(routes!(events::stream))
         .routes(routes!(health::metrics))
         .routes(routes!(openapi::document))

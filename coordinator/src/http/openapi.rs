@@ -36,6 +36,7 @@ const PATH: &str = "/api/openapi.json";
         (name = "actions", description = "Steps on hosts, which people decide on"),
         (name = "operators", description = "People who sign approvals, and their keys"),
         (name = "integrations", description = "Systems that checks ask with credentials"),
+        (name = "opnsense", description = "Integrations of the kind opnsense, at the paths that older clients know"),
         (name = "events", description = "Changes, live"),
         (name = "health", description = "The coordinator itself")
     )

@@ -87,7 +87,7 @@ const PAGE: &[&str] = &["limit", "cursor"];
 
 use Permission::{Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario, Trust};
 
-static TABLE: [Row; 40] = [
+static TABLE: [Row; 45] = [
     // The operations agents' own API.
     get("/api/v1/agents/roster", OpsView),
     list("/api/v1/agents/inbox", &["role", "limit", "cursor"]),
@@ -125,6 +125,11 @@ static TABLE: [Row; 40] = [
     change(Method::PUT, "/api/v1/integrations/{name}", Trust),
     change(Method::DELETE, "/api/v1/integrations/{name}", Trust),
     write("/api/v1/integrations/{name}/test", RunScenario),
+    write("/opn/add", Trust),
+    get("/opn/list", OpsView),
+    get("/opn/{id}/health", OpsView),
+    get("/opn/{id}/interfaces", OpsView),
+    get("/opn/{id}/metrics", OpsView),
     list("/api/v1/events", &["last_event_id"]),
     // Counts and names of checks, no text from hosts: a scraper needs no token.
     get("/metrics", Public),

@@ -1,5 +1,7 @@
 //! The API as its callers meet it: over a socket, on a coordinator that runs.
 
+mod opn;
+
 use std::time::{Duration, Instant};
 
 use farol_protocol::{HostId, Timestamp};

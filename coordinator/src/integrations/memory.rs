@@ -27,6 +27,8 @@ pub(crate) struct Known {
     pub(crate) older: Option<Timestamp>,
     /// A login, and until when it is good.
     pub(crate) token: Option<(Secret, Timestamp)>,
+    /// Release that it last told.
+    pub(crate) version: Option<String>,
     /// By command, whether its older spelling is the one that works.
     pub(crate) spelled_older: HashMap<String, bool>,
 }

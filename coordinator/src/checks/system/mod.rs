@@ -13,7 +13,7 @@ mod mail_domain;
 mod odoo;
 mod ollama;
 mod openpanel;
-mod opnsense;
+pub(crate) mod opnsense;
 mod pfsense;
 mod phrase;
 mod postgres;
@@ -31,6 +31,7 @@ use std::time::Duration;
 use farol_protocol::{Language, Timestamp, system::SystemProbe};
 use reqwest::Client;
 
+pub(crate) use self::phrase::shown;
 use super::seen::Seen;
 use crate::{
     integrations::{

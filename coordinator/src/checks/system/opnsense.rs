@@ -1,6 +1,7 @@
 //! OPNsense by its API.
 
 pub(crate) mod api;
+pub(crate) mod facts;
 mod firmware;
 mod gateways;
 mod subsystems;

@@ -104,7 +104,7 @@ pub(super) fn above(warning: Option<f64>, critical: Option<f64>) -> Limits {
 
 /// The look as it may be shown: one line, not too long, without the secret
 /// that a confused system may have repeated.
-pub(super) fn shown(connection: &Connection, seen: Seen) -> Seen {
+pub(crate) fn shown(connection: &Connection, seen: Seen) -> Seen {
     Seen { text: plain(&redacted(&seen.text, &[connection.secret()]), MAX_TEXT), ..seen }
 }
 

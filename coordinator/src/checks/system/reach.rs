@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// One look's way to a system.
-pub(super) struct Reach<'a> {
+pub(crate) struct Reach<'a> {
     pub(super) asking: &'a Asking<'a>,
     pub(super) connection: &'a Connection,
     client: Client,
@@ -95,7 +95,7 @@ impl<'a> Reach<'a> {
 
 /// No address gave an answer.
 #[derive(Debug)]
-pub(super) struct Unreached(Vec<Try>);
+pub(crate) struct Unreached(Vec<Try>);
 
 #[derive(Debug)]
 struct Try {

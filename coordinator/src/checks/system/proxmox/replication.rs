@@ -81,14 +81,19 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
     jobs.retain(|job| !ignored(probe, &[job.id.as_str()]));
     jobs.sort_by(|a, b| a.id.cmp(&b.id));
     if jobs.is_empty() {
-        said.say(
-            Status::Unknown,
-            say!(
-                language,
-                "nenhuma tarefa de replicação à vista: não há, ou o token não as vê (VM.Audit)",
-                "no replication job in sight: there is none, or the token does not see them (VM.Audit)"
-            ),
-        );
+        // Jobs are seen by the same right as guests: who sees guests would see jobs.
+        if cluster.resources().await?.guests.is_empty() {
+            said.say(
+                Status::Unknown,
+                say!(
+                    language,
+                    "nem guests nem tarefas de replicação à vista: dê ao token o papel PVEAuditor em `/` (VM.Audit)",
+                    "neither guests nor replication jobs in sight: give the token the role PVEAuditor on `/` (VM.Audit)"
+                ),
+            );
+        } else {
+            said.say(Status::Ok, say!(language, "não há tarefa de replicação", "there is no replication job"));
+        }
     } else {
         tell(cluster, &probe.limits, &jobs, &mut said);
     }

@@ -192,7 +192,12 @@ async fn a_replication_that_fails_warns_and_then_is_critical_and_a_late_one_is_s
     let (status, value, text) = seen(&connection, ProxmoxLook::Replication).await;
     assert_eq!((status, value), (Status::Unknown, None), "no zero stands for never: {text}");
     fake.change(|cluster| cluster.each("/nodes/a/replication", |row| row["disable"] = json!(1)));
-    assert!(seen(&connection, ProxmoxLook::Replication).await.2.starts_with("no replication job in sight"));
+    let none = seen(&connection, ProxmoxLook::Replication).await;
+    assert_eq!(none, (Status::Ok, None, "there is no replication job".to_owned()));
+    fake.change(|cluster| cluster.each("/cluster/resources", |row| row["type"] = json!("pool")));
+    let blind = seen(&connection, ProxmoxLook::Replication).await;
+    assert_eq!(blind.0, Status::Unknown);
+    assert!(blind.2.starts_with("neither guests nor replication jobs in sight"), "{}", blind.2);
 }
 
 #[tokio::test]
