@@ -236,9 +236,15 @@ pub struct ProxmoxProbe {
     /// What to look at.
     pub look: ProxmoxLook,
     /// With `guests`: numbers of the guests that must run; empty stands for
-    /// those that start by themselves with their node.
+    /// those that start by themselves with their node or that high
+    /// availability keeps running. With `backups`: numbers of the guests that
+    /// must have one; empty stands for those that a backup job covers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guests: Vec<u32>,
+    /// What does not count: numbers or names of guests, names of nodes or
+    /// storages, ids of replication jobs, types of tasks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<String>,
     /// Thresholds on the value of what is looked at.
     #[serde(default)]
     pub limits: Limits,
@@ -307,6 +313,9 @@ pub struct OpnsenseProbe {
     pub integration: String,
     /// What to look at.
     pub look: OpnsenseLook,
+    /// With `gateways`: names that must be there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// Thresholds on the value of what is looked at.
     #[serde(default)]
     pub limits: Limits,

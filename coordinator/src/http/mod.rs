@@ -19,6 +19,7 @@ mod integrations;
 mod internal;
 mod openapi;
 mod operators;
+mod opn;
 mod permissions;
 mod problem;
 mod roster;
@@ -105,6 +106,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(integrations::list, integrations::add))
         .routes(routes!(integrations::one, integrations::change, integrations::remove))
         .routes(routes!(integrations::test))
+        .routes(routes!(opn::add))
+        .routes(routes!(opn::list))
+        .routes(routes!(opn::health))
+        .routes(routes!(opn::interfaces))
+        .routes(routes!(opn::metrics))
         .routes(routes!(events::stream))
         .routes(routes!(tickets::open))
         .routes(routes!(alertmanager::take))

@@ -39,6 +39,7 @@ const PATH: &str = "/api/openapi.json";
         (name = "operators", description = "People who sign approvals, and their keys"),
         (name = "integrations", description = "Systems that checks ask with credentials"),
         (name = "signals", description = "What others report, at the paths of Atlas Ops and Alertmanager"),
+        (name = "opnsense", description = "Integrations of the kind opnsense, at the paths that older clients know"),
         (name = "events", description = "Changes, live"),
         (name = "health", description = "The coordinator itself")
     )

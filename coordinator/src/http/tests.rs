@@ -1,6 +1,7 @@
 //! The API as its callers meet it: over a socket, on a coordinator that runs.
 
 mod tickets;
+mod opn;
 
 use std::time::{Duration, Instant};
 

@@ -14,7 +14,7 @@ use reqwest::{Client, RequestBuilder, redirect::Policy};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::Tls;
+use super::{Tls, memory::Memory};
 use crate::text::{plain, say};
 
 /// Largest answer.
@@ -26,6 +26,8 @@ const START: usize = 512;
 #[derive(Debug, Default)]
 pub struct Clients {
     made: Mutex<HashMap<Tls, Client>>,
+    /// What earlier questions told.
+    pub(crate) memory: Memory,
 }
 
 impl Clients {

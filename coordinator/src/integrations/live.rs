@@ -8,7 +8,7 @@ use std::{
 
 use farol_protocol::{Timestamp, system::SystemProbe};
 
-use super::{Connection, Vault};
+use super::{Connection, Vault, http::Clients};
 use crate::{
     checks::{seen::Seen, system},
     error::Result,
@@ -21,6 +21,7 @@ const NOTE_EVERY_MS: i64 = 300_000;
 /// See the module.
 pub struct Integrations {
     vault: Vault,
+    clients: Clients,
     state: RwLock<State>,
 }
 
@@ -36,13 +37,18 @@ impl Integrations {
     /// None yet; `vault` opens their secrets.
     #[must_use]
     pub fn new(vault: Vault) -> Self {
-        Self { vault, state: RwLock::default() }
+        Self { vault, clients: Clients::default(), state: RwLock::default() }
     }
 
     /// Seals and opens secrets.
     #[must_use]
     pub const fn vault(&self) -> &Vault {
         &self.vault
+    }
+
+    /// For those who ask them outside the schedule.
+    pub(crate) const fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     /// Reads them again if they have changed.

@@ -9,6 +9,7 @@ pub mod github;
 pub mod http;
 pub mod lenient;
 mod live;
+pub(crate) mod memory;
 mod secret;
 
 use std::collections::BTreeMap;

@@ -13,13 +13,17 @@ mod mail_domain;
 mod odoo;
 mod ollama;
 mod openpanel;
-mod opnsense;
+pub(crate) mod opnsense;
 mod pfsense;
+mod phrase;
 mod postgres;
 mod prometheus;
 mod proxmox;
+mod reach;
 mod redis;
 mod smtp;
+#[cfg(test)]
+mod testing;
 mod wazuh;
 
 use std::time::Duration;
@@ -27,6 +31,7 @@ use std::time::Duration;
 use farol_protocol::{Language, Timestamp, system::SystemProbe};
 use reqwest::Client;
 
+pub(crate) use self::phrase::shown;
 use super::seen::Seen;
 use crate::{
     integrations::{
