@@ -8,7 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckId, report::Limits};
+use crate::{
+    CheckId,
+    report::{Limits, Worse},
+};
 
 /// One check that only the coordinator runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -195,6 +198,10 @@ impl SystemProbe {
             }
         }
         match self {
+            Self::Postgres(probe) if probe.look == PostgresLook::Query && probe.query.is_none() => {
+                Some("looking at `query` needs a `query`".to_owned())
+            }
+            Self::Smtp(probe) if probe.pin.is_some() => probe.pin.as_deref().and_then(pin_mistake),
             Self::Smtp(probe) if !is_address(&probe.address) => {
                 Some(format!("`{}` is not of the form host:port", probe.address))
             }
@@ -511,6 +518,13 @@ pub struct SmtpProbe {
     /// Thresholds on the response time in ms.
     #[serde(default)]
     pub limits: Limits,
+    /// Thresholds on the days for which its certificate is still valid.
+    #[serde(default = "two_weeks")]
+    pub certificate_days: Limits,
+}
+
+const fn two_weeks() -> Limits {
+    Limits { warning: Some(14.0), critical: Some(3.0), worse: Worse::Below }
 }
 
 /// How TLS begins in a dialogue of [`SmtpProbe`].

@@ -10,6 +10,7 @@ pub mod http;
 pub mod lenient;
 mod live;
 mod secret;
+pub mod stream;
 
 use std::collections::BTreeMap;
 

@@ -20,6 +20,7 @@ mod prometheus;
 mod proxmox;
 mod redis;
 mod smtp;
+mod talk;
 mod wazuh;
 
 use std::time::Duration;
