@@ -6,6 +6,8 @@
 //! holds the address, the credentials and how TLS is verified; without it the
 //! check is `unknown` for want of configuration.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -178,6 +180,16 @@ impl SystemProbe {
         }
     }
 
+    /// Shortest interval in ms that those who are asked put up with.
+    #[must_use]
+    pub const fn least_every_ms(&self) -> u64 {
+        match self {
+            // The terms of lists that may be asked for nothing.
+            Self::BlockList(_) => 3_600_000,
+            _ => 0,
+        }
+    }
+
     /// What is wrong with it, if anything is: said at the place where it stands.
     #[must_use]
     pub fn mistake(&self) -> Option<String> {
@@ -207,6 +219,9 @@ impl SystemProbe {
             }
             Self::MailDomain(probe) if probe.look == MailLook::Dkim && probe.selector.is_none() => {
                 Some("looking at `dkim` needs a `selector`".to_owned())
+            }
+            Self::MailDomain(probe) if probe.look == MailLook::Ptr && probe.domain.parse::<IpAddr>().is_err() => {
+                Some(format!("looking at `ptr` needs an address as `domain`, and `{}` is none", probe.domain))
             }
             Self::BlockList(probe) if probe.zones.is_empty() => {
                 Some("`zones` is empty: name the block lists whose terms allow you to ask them".to_owned())

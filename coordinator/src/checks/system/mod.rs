@@ -6,6 +6,7 @@
 
 mod alertmanager;
 mod block_list;
+mod dns;
 mod docker;
 mod fossbilling;
 mod github_runs;
