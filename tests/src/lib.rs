@@ -3,11 +3,14 @@
 
 pub mod api;
 pub mod captor;
+pub mod dns;
 pub mod engine;
 pub mod ollama;
 pub mod peer;
 pub mod process;
+pub mod product;
 pub mod proxy;
+pub mod service;
 pub mod signed;
 pub mod signer;
 pub mod site;

@@ -1,6 +1,7 @@
 //! Farol as its users meet it: real processes, real TLS, real files.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod asked;
 mod atlas;
 mod captured;
 mod checks;
@@ -18,6 +19,7 @@ mod line;
 mod northbound;
 mod orders;
 mod partition;
+mod services;
 mod shell_agent;
 mod signed_http;
 mod signing;
