@@ -84,10 +84,13 @@ impl Dns {
 
     /// An address.
     pub fn address_of(&self, name: &str, address: IpAddr) {
-        self.add(name, match address {
-            IpAddr::V4(ip) => RData::A(A(ip)),
-            IpAddr::V6(ip) => RData::AAAA(AAAA(ip)),
-        });
+        self.add(
+            name,
+            match address {
+                IpAddr::V4(ip) => RData::A(A(ip)),
+                IpAddr::V6(ip) => RData::AAAA(AAAA(ip)),
+            },
+        );
     }
 
     /// A mail exchanger.

@@ -67,7 +67,12 @@ impl FakeOllama {
     /// No port is free.
     pub async fn start(mood: Mood) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let fake = Self { address: listener.local_addr()?, mood: Arc::new(Mutex::new(mood)), prompts: Arc::default(), models: Arc::new(Mutex::new(json!([model("qwen2.5:7b-instruct"), model("nomic-embed-text:latest")]))) };
+        let fake = Self {
+            address: listener.local_addr()?,
+            mood: Arc::new(Mutex::new(mood)),
+            prompts: Arc::default(),
+            models: Arc::new(Mutex::new(json!([model("qwen2.5:7b-instruct"), model("nomic-embed-text:latest")]))),
+        };
         let router = Router::new()
             .route("/", get(async || "Ollama is running"))
             .route("/api/version", get(version))

@@ -164,9 +164,8 @@ fn odoo14(product: Product, method: &Method, path: &str) -> Response<Body> {
 }
 
 fn fossbilling(product: Product, path: &str) -> Response<Body> {
-    let failed = |code: i64, message: &str| {
-        json_of(200, &json!({"result": null, "error": {"message": message, "code": code}}))
-    };
+    let failed =
+        |code: i64, message: &str| json_of(200, &json!({"result": null, "error": {"message": message, "code": code}}));
     if product == Product::FossbillingLimited {
         let mut response = json_of(
             429,

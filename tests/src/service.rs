@@ -141,6 +141,7 @@ async fn accepts(address: SocketAddr) -> bool {
 }
 
 async fn is_200(url: &str) -> bool {
+    farol_pki::install_default_provider();
     let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy().build();
     match client {
         Ok(client) => client.get(url).send().await.is_ok_and(|answer| answer.status() == 200),
@@ -361,8 +362,7 @@ postlog unix-dgram n - n - 1 postlogd
     let mut command = Command::new(program);
     command.arg("-c").arg(root.join("conf")).arg("start-fg");
     let pid_file = root.join("queue/pid/master.pid");
-    let mut service =
-        Service::start("Postfix", folder, address, &mut command, async || accepts(address).await).await?;
+    let mut service = Service::start("Postfix", folder, address, &mut command, async || accepts(address).await).await?;
     service.pid_file = Some(pid_file);
     Ok(Some((service, certificate)))
 }
@@ -439,10 +439,7 @@ pub async fn prometheus(targets: &[SocketAddr]) -> Result<Option<Service>> {
         jobs.push_str(&format!("  - {{job_name: other{index}, static_configs: [{{targets: ['{target}']}}]}}\n"));
     }
     let config = folder.path().join("prometheus.yml");
-    std::fs::write(
-        &config,
-        format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n{jobs}"),
-    )?;
+    std::fs::write(&config, format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n{jobs}"))?;
     let mut command = Command::new(program);
     command.arg(format!("--config.file={}", config.display()));
     command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
@@ -549,7 +546,8 @@ async fn owner(user: &str) -> Result<Option<(u32, u32)>> {
     if !geteuid().is_root() {
         return Ok(None);
     }
-    let number = async |flag: &str| anyhow::Ok(process::output(Command::new("id").args([flag, user])).await?.trim().parse()?);
+    let number =
+        async |flag: &str| anyhow::Ok(process::output(Command::new("id").args([flag, user])).await?.trim().parse()?);
     Ok(Some((number("-u").await?, number("-g").await?)))
 }
 

@@ -154,8 +154,7 @@ scenarios:
 async fn the_scenario_of_the_finance_stack_tells_its_outcomes_apart() {
     let hand = Hand::shipped();
     let told = &mut HashSet::new();
-    let (billing, odoo) =
-        (Fake::start(Product::Fossbilling).await.unwrap(), Fake::start(Product::Odoo).await.unwrap());
+    let (billing, odoo) = (Fake::start(Product::Fossbilling).await.unwrap(), Fake::start(Product::Odoo).await.unwrap());
     let (billing_url, odoo_url) = (billing.url(), odoo.url());
     let environment = [("FOSSBILLING_URL", billing_url.as_str()), ("ODOO_URL", odoo_url.as_str())];
     let check = async |name: &str| hand.one(&format!("vm123.finance.stack/{name}"), &environment).await;
@@ -297,7 +296,8 @@ async fn a_mail_domain_is_looked_at_record_by_record() {
 
 /// The public half of a new key, as a record holds it.
 async fn rsa_key(bits: u32) -> String {
-    let script = format!("openssl genrsa {bits} 2>/dev/null | openssl rsa -pubout -outform der 2>/dev/null | base64 -w0");
+    let script =
+        format!("openssl genrsa {bits} 2>/dev/null | openssl rsa -pubout -outform der 2>/dev/null | base64 -w0");
     process::output(Command::new("sh").args(["-c", &script])).await.unwrap()
 }
 

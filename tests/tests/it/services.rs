@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use farol_tests::{
-    Site, process, service::{self, Service},
+    Site, process,
+    service::{self, Service},
     wait_until,
 };
 use serde_json::Value;
@@ -17,7 +18,13 @@ const WRONG: &str = "wr0ng-of-this-test";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Adds an integration; its secret goes through a file, never an argument.
-async fn add(command: impl Fn(&[&str]) -> tokio::process::Command, folder: &Path, name: &str, arguments: &[&str], secret: Option<&str>) {
+async fn add(
+    command: impl Fn(&[&str]) -> tokio::process::Command,
+    folder: &Path,
+    name: &str,
+    arguments: &[&str],
+    secret: Option<&str>,
+) {
     let mut command = command(&["integration", "add", name]);
     command.args(arguments);
     if let Some(secret) = secret {
@@ -96,7 +103,11 @@ async fn every_service_is_seen_in_order_not_known_without_credentials_and_broken
     }
     if let Some((service, certificate)) = postfix.unwrap() {
         let (address, pin) = (service.address(), certificate.pin);
-        watched.check("smtp", &format!("{{smtp: {{address: '{address}', pin: '{pin}'}}}}"), "certificado válido por mais 39 dias");
+        watched.check(
+            "smtp",
+            &format!("{{smtp: {{address: '{address}', pin: '{pin}'}}}}"),
+            "certificado válido por mais 39 dias",
+        );
         watched.check("smtp.plain", &format!("{{smtp: {{address: '{address}', tls: none}}}}"), "sem TLS");
         let other = format!("sha256:{}", "cd".repeat(32));
         watched.wrong("smtp.pin", &format!("{{smtp: {{address: '{address}', pin: '{other}'}}}}"));
@@ -124,7 +135,11 @@ async fn every_service_is_seen_in_order_not_known_without_credentials_and_broken
     }
     if let Some(service) = service::prometheus(&[]).await.unwrap() {
         let url = format!("http://{}", service.address());
-        watched.check("prometheus", &format!("{{prometheus: {{url: '{url}'}}}}"), "Prometheus está pronto; nenhum dos 1 alvos");
+        watched.check(
+            "prometheus",
+            &format!("{{prometheus: {{url: '{url}'}}}}"),
+            "Prometheus está pronto; nenhum dos 1 alvos",
+        );
         let query = "query: 'max(up{job=\"itself\"})'";
         watched.check("expression", &format!("{{prometheus: {{url: '{url}', {query}}}}}"), "dá 1");
         let gone = "query: 'up{job=\"gone\"}'";
@@ -134,7 +149,11 @@ async fn every_service_is_seen_in_order_not_known_without_credentials_and_broken
         let locations = format!("location / {{ proxy_pass {url}; }} location /locked/ {{ return 401; }}");
         if let Some((front, certificate)) = service::nginx(&locations, true).await.unwrap() {
             let (https, pin) = (format!("https://{}", front.address()), certificate.unwrap().pin);
-            watched.check("https", &format!("{{prometheus: {{url: '{https}', pin: '{pin}'}}}}"), "Prometheus está pronto");
+            watched.check(
+                "https",
+                &format!("{{prometheus: {{url: '{https}', pin: '{pin}'}}}}"),
+                "Prometheus está pronto",
+            );
             watched.wrong("https.self", &format!("{{prometheus: {{url: '{https}'}}}}"));
             watched.wrong("https.login", &format!("{{prometheus: {{url: '{https}/locked', pin: '{pin}'}}}}"));
             watched.services.push(front);
@@ -165,9 +184,10 @@ async fn every_service_is_seen_in_order_not_known_without_credentials_and_broken
 
     wait_until("every service to be seen in order", PATIENCE, async || {
         let seen = seen(&site, "right").await?;
-        let bad = watched.expected.iter().find(|(name, word)| {
-            seen.get(**name).is_none_or(|(status, text)| status != "ok" || !text.contains(*word))
-        });
+        let bad = watched
+            .expected
+            .iter()
+            .find(|(name, word)| seen.get(**name).is_none_or(|(status, text)| status != "ok" || !text.contains(*word)));
         match bad {
             None => Ok(Some(())),
             Some((name, word)) => anyhow_bail(&format!("{name} ({word}): {:?}", seen.get(*name))),
@@ -243,7 +263,9 @@ async fn postgresql_is_looked_into_and_never_written_to() {
     let Some((pg, _)) = service::postgres(SECRET, false).await.unwrap() else { return };
     service::psql(&pg, SECRET, "create table t (n int); insert into t values (41), (42)").await.unwrap();
     service::psql(&pg, SECRET, "create role watcher login password 'w4tcher-of-this-test'").await.unwrap();
-    let probe = |name: &str, rest: &str| format!("      - {{name: {name}, probe: {{postgres: {{integration: pg, {rest}}}}}}}\n");
+    let probe = |name: &str, rest: &str| {
+        format!("      - {{name: {name}, probe: {{postgres: {{integration: pg, {rest}}}}}}}\n")
+    };
     let checks: String = [
         ("number", "look: query, query: \"select max(n), 'of ' || count(*) from t;\", unit: n, limits: {warning: 40}"),
         ("no.row", "look: query, query: 'select n from t where n > 99'"),
@@ -268,7 +290,14 @@ async fn postgresql_is_looked_into_and_never_written_to() {
     let url = format!("postgres://{}", pg.address());
     let farol = |words: &[&str]| hand.farol(words, &[]);
     add(farol, folder.path(), "pg", &["--kind", "postgres", "--url", &url, "--user", "postgres"], Some(SECRET)).await;
-    add(farol, folder.path(), "weak", &["--kind", "postgres", "--url", &url, "--user", "watcher"], Some("w4tcher-of-this-test")).await;
+    add(
+        farol,
+        folder.path(),
+        "weak",
+        &["--kind", "postgres", "--url", &url, "--user", "watcher"],
+        Some("w4tcher-of-this-test"),
+    )
+    .await;
     let wants_tls = ["--kind", "postgres", "--url", &url, "--user", "postgres", "--option", "sslmode=require"];
     add(farol, folder.path(), "tls", &wants_tls, Some(SECRET)).await;
     // A transaction that stays open.
