@@ -33,7 +33,7 @@ pub use error::Error;
 pub use identity::{COORDINATOR_URI, PeerIdentity, validity};
 pub use issue::HostCertificate;
 pub use key::{HostKey, csr_for, new_host_key};
-pub use pinned::{OtherCertificate, Pin, pinned_config};
+pub use pinned::{OtherCertificate, Pin, pinned_config, unverified_config};
 pub use renewal::{Asked, CONSENT, Due, GRACE, Held, Present, admit, due};
 pub use server::server_config;
 pub use update::{Accepted, Update, proven_key_sha256, root_ids, verify_update};

@@ -658,6 +658,12 @@ fn target(
     if let Some(mistake) = mistake {
         return Err(Mistake::at(place, mistake));
     }
+    if let AnyProbe::System(probe) = &probe
+        && every_ms < probe.least_every_ms()
+    {
+        let (kind, least) = (probe.kind(), humantime::format_duration(Duration::from_millis(probe.least_every_ms())));
+        return Err(Mistake::at(place, format!("`{kind}` may not run more often than `every: {least}`")));
+    }
     let id = id.clone();
     Ok(match probe {
         AnyProbe::Wire(probe) => Target::Ready(CheckSpec { id, every_ms, timeout_ms, probe }),

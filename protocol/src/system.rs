@@ -6,9 +6,14 @@
 //! holds the address, the credentials and how TLS is verified; without it the
 //! check is `unknown` for want of configuration.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckId, report::Limits};
+use crate::{
+    CheckId,
+    report::{Limits, Worse},
+};
 
 /// One check that only the coordinator runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -175,6 +180,16 @@ impl SystemProbe {
         }
     }
 
+    /// Shortest interval in ms that those who are asked put up with.
+    #[must_use]
+    pub const fn least_every_ms(&self) -> u64 {
+        match self {
+            // The terms of lists that may be asked for nothing.
+            Self::BlockList(_) => 3_600_000,
+            _ => 0,
+        }
+    }
+
     /// What is wrong with it, if anything is: said at the place where it stands.
     #[must_use]
     pub fn mistake(&self) -> Option<String> {
@@ -195,11 +210,18 @@ impl SystemProbe {
             }
         }
         match self {
+            Self::Postgres(probe) if probe.look == PostgresLook::Query && probe.query.is_none() => {
+                Some("looking at `query` needs a `query`".to_owned())
+            }
+            Self::Smtp(probe) if probe.pin.is_some() => probe.pin.as_deref().and_then(pin_mistake),
             Self::Smtp(probe) if !is_address(&probe.address) => {
                 Some(format!("`{}` is not of the form host:port", probe.address))
             }
             Self::MailDomain(probe) if probe.look == MailLook::Dkim && probe.selector.is_none() => {
                 Some("looking at `dkim` needs a `selector`".to_owned())
+            }
+            Self::MailDomain(probe) if probe.look == MailLook::Ptr && probe.domain.parse::<IpAddr>().is_err() => {
+                Some(format!("looking at `ptr` needs an address as `domain`, and `{}` is none", probe.domain))
             }
             Self::BlockList(probe) if probe.zones.is_empty() => {
                 Some("`zones` is empty: name the block lists whose terms allow you to ask them".to_owned())
@@ -520,6 +542,13 @@ pub struct SmtpProbe {
     /// Thresholds on the response time in ms.
     #[serde(default)]
     pub limits: Limits,
+    /// Thresholds on the days for which its certificate is still valid.
+    #[serde(default = "two_weeks")]
+    pub certificate_days: Limits,
+}
+
+const fn two_weeks() -> Limits {
+    Limits { warning: Some(14.0), critical: Some(3.0), worse: Worse::Below }
 }
 
 /// How TLS begins in a dialogue of [`SmtpProbe`].

@@ -2,7 +2,9 @@
 //! real TLS on loopback, with stand-ins only for what cannot be had.
 
 pub mod api;
+pub mod application;
 pub mod captor;
+pub mod dns;
 pub mod engine;
 pub mod ollama;
 pub mod opnsense;
@@ -12,6 +14,7 @@ pub mod process;
 pub mod product;
 pub mod proxmox;
 pub mod proxy;
+pub mod service;
 pub mod signed;
 pub mod signer;
 pub mod site;

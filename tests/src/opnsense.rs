@@ -71,9 +71,14 @@ impl Firewall {
     fn release_26() -> Self {
         let mut firewall = Self {
             bodies: shared_bodies(),
-            other_spelling: ["diagnostics/system/systemDisk", "diagnostics/system/systemResources",
-                "diagnostics/system/systemTime", "diagnostics/interface/getInterfaceStatistics",
-                "interfaces/overview/interfacesInfo", "diagnostics/system/systemInformation"]
+            other_spelling: [
+                "diagnostics/system/systemDisk",
+                "diagnostics/system/systemResources",
+                "diagnostics/system/systemTime",
+                "diagnostics/interface/getInterfaceStatistics",
+                "interfaces/overview/interfacesInfo",
+                "diagnostics/system/systemInformation",
+            ]
             .map(str::to_owned)
             .into(),
             forbidden: BTreeSet::new(),

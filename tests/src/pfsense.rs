@@ -88,9 +88,7 @@ impl Firewall {
             json!({"name": name, "srcip": "192.0.2.10", "monitorip": ip, "delay": delay, "stddev": 0.4, "loss": 0,
                 "status": "online", "substatus": "none"})
         };
-        let service = |id: u32, name: &str, description: &str, enabled: bool, status: bool| {
-            json!({"id": id, "name": name, "action": null, "description": description, "enabled": enabled, "status": status})
-        };
+        let service = |id: u32, name: &str, description: &str, enabled: bool, status: bool| json!({"id": id, "name": name, "action": null, "description": description, "enabled": enabled, "status": status});
         let data = [
             (
                 "/status/system",
@@ -179,7 +177,13 @@ impl Firewall {
         };
         if asked.method != "GET" {
             let message = "The requested method is not allowed in read only mode.";
-            return envelope(405, "method not allowed", "ENDPOINT_METHOD_NOT_ALLOWED_IN_READ_ONLY_MODE", message, json!([]));
+            return envelope(
+                405,
+                "method not allowed",
+                "ENDPOINT_METHOD_NOT_ALLOWED_IN_READ_ONLY_MODE",
+                message,
+                json!([]),
+            );
         }
         if self.forbidden.contains(path) {
             return envelope(403, "forbidden", "AUTH_AUTHORIZATION_FAILED", "Authorization failed.", json!([]));

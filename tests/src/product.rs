@@ -151,8 +151,7 @@ impl Product {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let inner =
-            Arc::new(Inner { answer, tls: Mutex::new(tls), asked: Mutex::default(), faults: Mutex::default() });
+        let inner = Arc::new(Inner { answer, tls: Mutex::new(tls), asked: Mutex::default(), faults: Mutex::default() });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&inner))).abort_handle();
         Ok(Self { address, scheme, inner, accepting })
     }

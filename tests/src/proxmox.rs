@@ -102,8 +102,10 @@ impl Cluster {
                 "disk": used, "maxdisk": 1_000_000_000_000_u64
             })
         };
-        let node = |name: &str| json!({"id": format!("node/{name}"), "type": "node", "node": name, "status": "online",
-            "cpu": 0.1, "maxcpu": 16, "level": "", "uptime": 864_000});
+        let node = |name: &str| {
+            json!({"id": format!("node/{name}"), "type": "node", "node": name, "status": "online",
+            "cpu": 0.1, "maxcpu": 16, "level": "", "uptime": 864_000})
+        };
         let backup = |vmid: u32, hours: i64| {
             let at = now - hours * 3600;
             json!({"volid": format!("nas:backup/vzdump-qemu-{vmid}-{at}.vma.zst"), "ctime": at, "size": 12_345,
@@ -143,28 +145,58 @@ impl Cluster {
                 ]),
             ),
             ("/cluster/backup-info/not-backed-up", json!([{"vmid": 200, "type": "qemu", "name": "lab"}])),
-            ("/nodes/a/qemu", json!([{"vmid": 112, "status": "running", "qmpstatus": "running"},
-                {"vmid": 122, "status": "running", "qmpstatus": "running"}, {"vmid": 900, "status": "stopped", "template": 1}])),
-            ("/nodes/b/qemu", json!([{"vmid": 123, "status": "running", "qmpstatus": "running"},
-                {"vmid": 200, "status": "stopped", "qmpstatus": "stopped"}])),
+            (
+                "/nodes/a/qemu",
+                json!([{"vmid": 112, "status": "running", "qmpstatus": "running"},
+                {"vmid": 122, "status": "running", "qmpstatus": "running"}, {"vmid": 900, "status": "stopped", "template": 1}]),
+            ),
+            (
+                "/nodes/b/qemu",
+                json!([{"vmid": 123, "status": "running", "qmpstatus": "running"},
+                {"vmid": 200, "status": "stopped", "qmpstatus": "stopped"}]),
+            ),
             ("/nodes/b/qemu/200/config", json!({"name": "lab", "memory": "2048", "cores": 2})),
             ("/nodes/a/qemu/112/status/current", json!({"status": "running", "qmpstatus": "running", "vmid": 112})),
             ("/nodes/a/qemu/122/status/current", json!({"status": "running", "qmpstatus": "running", "vmid": 122})),
             ("/nodes/b/qemu/123/status/current", json!({"status": "running", "qmpstatus": "running", "vmid": 123})),
-            ("/nodes/a/qemu/112/config", json!({"name": "wizard", "onboot": 1, "net0": "virtio=BC:24:11:0A:0B:0C,bridge=vmbr0",
-                "smbios1": "uuid=1d4f1a6e-6e8f-4c53-9a0e-0f6b2d7f0112"})),
-            ("/nodes/a/qemu/122/config", json!({"name": "desk", "onboot": 1, "net0": "virtio=BC:24:11:0A:0B:22,bridge=vmbr0",
-                "smbios1": "uuid=1d4f1a6e-6e8f-4c53-9a0e-0f6b2d7f0122"})),
-            ("/nodes/b/qemu/123/config", json!({"name": "finance", "onboot": 1, "net0": "virtio=BC:24:11:0A:0B:23,bridge=vmbr0",
-                "smbios1": "uuid=1d4f1a6e-6e8f-4c53-9a0e-0f6b2d7f0123"})),
-            ("/nodes/b/lxc/104/config", json!({"hostname": "mail", "onboot": 1,
-                "net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:0A:0B:04,ip=dhcp,type=veth"})),
-            ("/nodes/a/storage/nas/content", json!([backup(112, 6), backup(112, 30), backup(122, 5), backup(123, 7), backup(104, 8)])),
-            ("/nodes/a/replication", json!([{"id": "112-0", "guest": 112, "source": "a", "target": "b", "schedule": "*/15",
-                "last_sync": now - 600, "last_try": now - 600, "next_sync": now + 300, "fail_count": 0, "duration": 4.2}])),
+            (
+                "/nodes/a/qemu/112/config",
+                json!({"name": "wizard", "onboot": 1, "net0": "virtio=BC:24:11:0A:0B:0C,bridge=vmbr0",
+                "smbios1": "uuid=1d4f1a6e-6e8f-4c53-9a0e-0f6b2d7f0112"}),
+            ),
+            (
+                "/nodes/a/qemu/122/config",
+                json!({"name": "desk", "onboot": 1, "net0": "virtio=BC:24:11:0A:0B:22,bridge=vmbr0",
+                "smbios1": "uuid=1d4f1a6e-6e8f-4c53-9a0e-0f6b2d7f0122"}),
+            ),
+            (
+                "/nodes/b/qemu/123/config",
+                json!({"name": "finance", "onboot": 1, "net0": "virtio=BC:24:11:0A:0B:23,bridge=vmbr0",
+                "smbios1": "uuid=1d4f1a6e-6e8f-4c53-9a0e-0f6b2d7f0123"}),
+            ),
+            (
+                "/nodes/b/lxc/104/config",
+                json!({"hostname": "mail", "onboot": 1,
+                "net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:0A:0B:04,ip=dhcp,type=veth"}),
+            ),
+            (
+                "/nodes/a/storage/nas/content",
+                json!([backup(112, 6), backup(112, 30), backup(122, 5), backup(123, 7), backup(104, 8)]),
+            ),
+            (
+                "/nodes/a/replication",
+                json!([{"id": "112-0", "guest": 112, "source": "a", "target": "b", "schedule": "*/15",
+                "last_sync": now - 600, "last_try": now - 600, "next_sync": now + 300, "fail_count": 0, "duration": 4.2}]),
+            ),
             ("/nodes/b/replication", json!([])),
-            ("/nodes/a/tasks", json!([task("a", "vncproxy", "112", 3000, "connection timed out"),
-                task("a", "vzdump", "", 20_000, "OK"), task("a", "aptupdate", "", 40_000, "WARNINGS: 1")])),
+            (
+                "/nodes/a/tasks",
+                json!([
+                    task("a", "vncproxy", "112", 3000, "connection timed out"),
+                    task("a", "vzdump", "", 20_000, "OK"),
+                    task("a", "aptupdate", "", 40_000, "WARNINGS: 1")
+                ]),
+            ),
             ("/nodes/b/tasks", json!([])),
         ];
         Self {
@@ -204,7 +236,10 @@ impl Cluster {
             return Reply::html(404, "<html><body>not found</body></html>").because("no such file");
         };
         if path == "/access/domains" {
-            return Reply::json(200, &json!({"data": [{"realm": "pam", "type": "pam"}, {"realm": "pve", "type": "pve"}]}));
+            return Reply::json(
+                200,
+                &json!({"data": [{"realm": "pam", "type": "pam"}, {"realm": "pve", "type": "pve"}]}),
+            );
         }
         if asked.header("authorization") != Some(&format!("PVEAPIToken={USER}={SECRET}")) {
             // A stand-in has a thread to lose, and its wait is short.

@@ -14,7 +14,7 @@ use crate::simulate;
 const CARGO_TOOLS: [(&str, &str); 2] = [("cargo-nextest", "0.9.143"), ("cargo-deny", "0.20.2")];
 /// Debian packages, each with a program that shows it is there.
 /// Without one of these its tests pass without having looked at anything.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("systemd-analyze", "systemd"),
     ("dbus-daemon", "dbus"),
     ("dash", "dash"),
@@ -22,8 +22,17 @@ const PACKAGES: [(&str, &str); 8] = [
     ("openssl", "openssl"),
     ("curl", "curl"),
     ("visudo", "sudo"),
+    ("pg_createcluster", "postgresql"),
+    ("redis-server", "redis-server"),
+    ("postfix", "postfix"),
+    ("dockerd", "docker.io"),
+    ("prometheus", "prometheus"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("sshd", "openssh-server"),
+    ("nginx", "nginx-light"),
 ];
+/// Debian asks this before it starts what it has installed.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Runs all of it.
 ///
@@ -93,6 +102,7 @@ fn tools() -> Result<()> {
         say(&format!("==> install {}", missing.join(" ")));
         run_in_root(Command::new("apt-get").args(["update", "--quiet=2"]))?;
         let install = ["install", "--yes", "--quiet=2", "--no-install-recommends"];
+        let _quiet = NoStart::new()?;
         run_in_root(Command::new("apt-get").args(install).args(&missing).env("DEBIAN_FRONTEND", "noninteractive"))?;
     }
     for (tool, version) in CARGO_TOOLS {
@@ -102,6 +112,34 @@ fn tools() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Keeps installed services from being started: tests start their own, on
+/// loopback. A policy that is there already stands.
+struct NoStart {
+    is_ours: bool,
+}
+
+impl NoStart {
+    fn new() -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let path = Path::new(POLICY);
+        if path.exists() {
+            return Ok(Self { is_ours: false });
+        }
+        std::fs::write(path, "#!/bin/sh\nexit 101\n").with_context(|| format!("write {POLICY}"))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+        Ok(Self { is_ours: true })
+    }
+}
+
+impl Drop for NoStart {
+    fn drop(&mut self) {
+        if self.is_ours && std::fs::remove_file(POLICY).is_err() {
+            say(&format!("{POLICY} could not be removed: until it is, apt starts no service that it installs"));
+        }
+    }
 }
 
 /// The systemd units are valid, checked against the programs just as they

@@ -156,7 +156,10 @@ impl Bus {
         type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
         let answer = self.call(ROOT, MANAGER, "ListUnitsByPatterns", &(states, patterns)).await?;
         let rows: Vec<Row> = answer.body().deserialize()?;
-        Ok(rows.into_iter().map(|(name, _, load, active, sub, _, path, ..)| Listed { name, load, active, sub, path }).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(name, _, load, active, sub, _, path, ..)| Listed { name, load, active, sub, path })
+            .collect())
     }
 
     /// Automatic restarts of a service.

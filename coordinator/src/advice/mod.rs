@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use context::{Context, Evidence, FindingFacts, ProposalFact, ReportFact};
 pub use deterministic::advise as deterministic;
+pub(crate) use ollama::NUM_CTX;
 pub use ollama::{BadAddress, DEFAULT_TIMEOUT, Error, Ollama, OllamaConfig};
 
 use crate::text::Message;

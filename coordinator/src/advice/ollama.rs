@@ -25,7 +25,7 @@ const MAX_BODY: usize = 1 << 20;
 /// drop a part without a word.
 pub(super) const PROMPT_BUDGET: usize = 6500;
 /// One fixed value: each new one makes the server load the model again.
-const NUM_CTX: u32 = 4096;
+pub(crate) const NUM_CTX: u32 = 4096;
 const NUM_PREDICT: u32 = 512;
 const SEED: u32 = 8180;
 /// Longest question, in characters.

@@ -25,13 +25,19 @@ const TEST_LIMIT_MS: u64 = 30_000;
 fn first_question(connection: &Connection) -> SystemProbe {
     let (integration, limits) = (connection.name.clone(), Limits::default());
     match connection.kind {
-        Kind::Proxmox => {
-            SystemProbe::Proxmox(ProxmoxProbe { integration, look: ProxmoxLook::Quorum, guests: Vec::new(), ignore: Vec::new(), limits })
-        }
+        Kind::Proxmox => SystemProbe::Proxmox(ProxmoxProbe {
+            integration,
+            look: ProxmoxLook::Quorum,
+            guests: Vec::new(),
+            ignore: Vec::new(),
+            limits,
+        }),
         Kind::Pfsense => {
             SystemProbe::Pfsense(PfsenseProbe { integration, look: PfsenseLook::System, names: Vec::new(), limits })
         }
-        Kind::Opnsense => SystemProbe::Opnsense(OpnsenseProbe { integration, look: OpnsenseLook::System, names: Vec::new(), limits }),
+        Kind::Opnsense => {
+            SystemProbe::Opnsense(OpnsenseProbe { integration, look: OpnsenseLook::System, names: Vec::new(), limits })
+        }
         Kind::Wazuh => SystemProbe::Wazuh(WazuhProbe { integration, look: WazuhLook::Manager, limits }),
         Kind::Docker => SystemProbe::Docker(DockerProbe { integration, containers: Vec::new(), limits }),
         Kind::Postgres => SystemProbe::Postgres(PostgresProbe {

@@ -1,7 +1,7 @@
 //! The API as its callers meet it: over a socket, on a coordinator that runs.
 
-mod tickets;
 mod opn;
+mod tickets;
 
 use std::time::{Duration, Instant};
 

@@ -11,6 +11,7 @@ pub mod lenient;
 mod live;
 pub(crate) mod memory;
 mod secret;
+pub mod stream;
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod alertmanager;
+mod asked;
 mod atlas;
 mod captured;
 mod checks;
@@ -19,6 +20,7 @@ mod line;
 mod northbound;
 mod orders;
 mod partition;
+mod services;
 mod shell_agent;
 mod signed_http;
 mod signing;

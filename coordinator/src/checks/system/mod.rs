@@ -6,6 +6,7 @@
 
 mod alertmanager;
 mod block_list;
+mod dns;
 mod docker;
 mod fossbilling;
 mod github_runs;
@@ -22,6 +23,7 @@ mod proxmox;
 mod reach;
 mod redis;
 mod smtp;
+mod talk;
 #[cfg(test)]
 mod testing;
 mod wazuh;

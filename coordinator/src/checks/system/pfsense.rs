@@ -98,10 +98,7 @@ fn system(language: Language, probe: &PfsenseProbe, data: &serde_json::Map<Strin
     }
     if !absent.is_empty() {
         let names = absent.join(", ");
-        said.say(
-            Status::Unknown,
-            say!(language, "a API não informa: {names}", "the API does not tell: {names}"),
-        );
+        said.say(Status::Unknown, say!(language, "a API não informa: {names}", "the API does not tell: {names}"));
     }
     said.seen()
 }

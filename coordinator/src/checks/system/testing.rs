@@ -15,12 +15,7 @@ pub(super) const NOW: i64 = 1_795_262_400;
 
 /// Asks in English, at [`NOW`], for at most 5 s.
 pub(super) fn asking(clients: &Clients) -> Asking<'_> {
-    Asking {
-        language: Language::En,
-        limit: Duration::from_secs(5),
-        now: Timestamp::from_ms(NOW * 1000),
-        clients,
-    }
+    Asking { language: Language::En, limit: Duration::from_secs(5), now: Timestamp::from_ms(NOW * 1000), clients }
 }
 
 /// An integration with a stand-in, whose certificate is pinned.
@@ -42,9 +37,34 @@ pub(super) fn connection(kind: Kind, product: &Product, user: Option<&str>, secr
 /// Any JSON at all, with keys and words that the systems use among others.
 pub(super) fn arbitrary(random: &mut fastrand::Rng, depth: u32) -> Value {
     const WORDS: [&str; 28] = [
-        "type", "node", "cluster", "qemu", "storage", "online", "status", "running", "vmid", "1e999", "-1", "", "name",
-        "items", "subsystems", "metadata", "used_pct", "∞\u{202e}", "none", "loss", "12 ms", "data", "connection", "total",
-        "disconnected", "affected_items", "last_check", "Thu Nov 20 10:11:12 +9999 -2026",
+        "type",
+        "node",
+        "cluster",
+        "qemu",
+        "storage",
+        "online",
+        "status",
+        "running",
+        "vmid",
+        "1e999",
+        "-1",
+        "",
+        "name",
+        "items",
+        "subsystems",
+        "metadata",
+        "used_pct",
+        "∞\u{202e}",
+        "none",
+        "loss",
+        "12 ms",
+        "data",
+        "connection",
+        "total",
+        "disconnected",
+        "affected_items",
+        "last_check",
+        "Thu Nov 20 10:11:12 +9999 -2026",
     ];
     let word = |random: &mut fastrand::Rng| WORDS[random.usize(..WORDS.len())].to_owned();
     match random.u8(..if depth == 0 { 6 } else { 9 }) {

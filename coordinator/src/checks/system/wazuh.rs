@@ -206,7 +206,10 @@ async fn daemons(manager: &Manager<'_>, probe: &WazuhProbe) -> Result<Seen, Trou
     let mut said = Said::new(language);
     let stopped = |names: &[&str]| -> Vec<String> {
         let stopped = names.iter().filter_map(|name| all.get(name).map(|state| (*name, *state)));
-        stopped.filter(|(_, state)| *state != "running").map(|(name, state)| format!("{name} ({})", quoted(state))).collect()
+        stopped
+            .filter(|(_, state)| *state != "running")
+            .map(|(name, state)| format!("{name} ({})", quoted(state)))
+            .collect()
     };
     let (grave, light) = (stopped(&CRITICAL), stopped(&USUAL));
     let absent: Vec<String> =
@@ -275,8 +278,7 @@ async fn agents(manager: &Manager<'_>, probe: &WazuhProbe) -> Result<Seen, Troub
 async fn disconnected(manager: &Manager<'_>, language: Language) -> String {
     let read = manager.get("/agents?status=disconnected&select=id,name&limit=20").await.unwrap_or_default();
     let items = read.get("affected_items").and_then(Value::as_array).cloned().unwrap_or_default();
-    let names: Vec<String> =
-        items.iter().filter_map(|item| item.get("name").and_then(text)).map(quoted).collect();
+    let names: Vec<String> = items.iter().filter_map(|item| item.get("name").and_then(text)).map(quoted).collect();
     if names.is_empty() { String::new() } else { format!(" ({})", listed(language, &names)) }
 }
 

@@ -308,9 +308,8 @@ fn gateways(metrics: &mut Metrics, body: &Value) {
 /// link itself.
 fn counters(metrics: &mut Metrics, body: &Value) {
     let rows = body.get("statistics").and_then(Value::as_object).into_iter().flat_map(Map::values);
-    let links = rows.filter(|row| {
-        row.get("network").and_then(Value::as_str).is_none_or(|network| network.starts_with("<Link"))
-    });
+    let links = rows
+        .filter(|row| row.get("network").and_then(Value::as_str).is_none_or(|network| network.starts_with("<Link")));
     metrics.interfaces = links
         .filter_map(|row| {
             let figure = |key: &str| row.get(key).and_then(number);

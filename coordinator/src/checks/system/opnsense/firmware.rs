@@ -1,10 +1,7 @@
 //! Updates. What the firewall says about them is the result of its last look
 //! for them, and means nothing without the date of it.
 
-use farol_protocol::{
-    Language, Status, Timestamp,
-    system::OpnsenseProbe,
-};
+use farol_protocol::{Language, Status, Timestamp, system::OpnsenseProbe};
 use serde_json::Value;
 use time::{Date, Month, PrimitiveDateTime, Time, UtcOffset};
 
@@ -42,16 +39,17 @@ pub(super) fn look(language: Language, now: Timestamp, probe: &OpnsenseProbe, bo
     let limits = limits_or(&probe.limits, above(Some(8.0), None));
     let old = limits.judge(days) != Status::Ok;
     let ago = number(days, language);
-    let age = say!(language, "{version}, procurou atualizações há {ago} dias", "{version}, looked for updates {ago} days ago");
+    let age = say!(
+        language,
+        "{version}, procurou atualizações há {ago} dias",
+        "{version}, looked for updates {ago} days ago"
+    );
     said.judge(&limits, days, "d", &age);
     let latest = product("product_latest").map(|latest| format!(" ({latest})")).unwrap_or_default();
     match word("status").unwrap_or_default().to_ascii_lowercase().as_str() {
         "none" => {}
         "update" | "upgrade" | "ok" => {
-            said.say(
-                Status::Warning,
-                say!(language, "há atualizações{latest}", "there are updates{latest}"),
-            );
+            said.say(Status::Warning, say!(language, "há atualizações{latest}", "there are updates{latest}"));
         }
         "error" => said.say(
             Status::Unknown,
@@ -61,19 +59,15 @@ pub(super) fn look(language: Language, now: Timestamp, probe: &OpnsenseProbe, bo
                 "the last look failed: see the connection to the repository"
             ),
         ),
-        other => said.say(
-            Status::Unknown,
-            say!(language, "resultado desconhecido: `{other}`", "unknown result: `{other}`"),
-        ),
+        other => {
+            said.say(Status::Unknown, say!(language, "resultado desconhecido: `{other}`", "unknown result: `{other}`"))
+        }
     }
     let needs = |key: &str| body.get(key).and_then(flag).unwrap_or(false);
     if needs("needs_reboot") {
         said.say(Status::Warning, say!(language, "precisa reiniciar", "it needs a restart"));
     } else if old && word("status").as_deref() == Some("none") {
-        said.say(
-            Status::Ok,
-            say!(language, "o resultado é velho demais para valer", "the result is too old to count"),
-        );
+        said.say(Status::Ok, say!(language, "o resultado é velho demais para valer", "the result is too old to count"));
     }
     said.seen()
 }

@@ -48,10 +48,7 @@ pub(super) fn look(language: Language, probe: &OpnsenseProbe, body: &Value) -> O
     if !missing.is_empty() {
         let names = listed(language, &missing);
         let status = if read.bad == 0 { Status::Critical } else { Status::Unknown };
-        said.say(
-            status,
-            say!(language, "gateway fora da lista: {names}", "gateway left out of the list: {names}"),
-        );
+        said.say(status, say!(language, "gateway fora da lista: {names}", "gateway left out of the list: {names}"));
     }
     if gateways.is_empty() {
         said.say(
@@ -73,7 +70,11 @@ pub(super) fn look(language: Language, probe: &OpnsenseProbe, body: &Value) -> O
     let parts: [(Status, Vec<String>, String); 4] = [
         (Status::Critical, of(&["down"]), say!(language, "gateway fora do ar", "gateway down")),
         (Status::Unknown, strange, say!(language, "estado de gateway desconhecido", "unknown state of a gateway")),
-        (Status::Warning, of(&["force_down"]), say!(language, "gateway desligado à mão", "gateway forced down by hand")),
+        (
+            Status::Warning,
+            of(&["force_down"]),
+            say!(language, "gateway desligado à mão", "gateway forced down by hand"),
+        ),
         (
             Status::Warning,
             of(&["delay", "loss", "delay+loss"]),
@@ -101,7 +102,11 @@ pub(super) fn look(language: Language, probe: &OpnsenseProbe, body: &Value) -> O
                 &limits,
                 loss,
                 "%",
-                &say!(language, "{summary}; maior perda: {share}% em {name}", "{summary}; worst loss: {share}% on {name}"),
+                &say!(
+                    language,
+                    "{summary}; maior perda: {share}% em {name}",
+                    "{summary}; worst loss: {share}% on {name}"
+                ),
             );
         }
         None if !gateways.is_empty() => said.say(Status::Ok, summary),

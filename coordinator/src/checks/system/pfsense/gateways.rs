@@ -53,16 +53,14 @@ pub(super) fn look(language: Language, probe: &PfsenseProbe, data: &Value) -> Op
         );
     }
     if gateways.is_empty() {
-        said.say(
-            Status::Unknown,
-            say!(language, "a API não lista nenhum gateway", "the API lists no gateway"),
-        );
+        said.say(Status::Unknown, say!(language, "a API não lista nenhum gateway", "the API lists no gateway"));
     }
     let described = |gateway: &Gateway| {
         let loss = gateway.loss.map(|loss| format!(", {}%", in_words(loss, language))).unwrap_or_default();
         let delay = gateway.delay.map(|delay| format!(", {} ms", in_words(delay, language))).unwrap_or_default();
         let how = if gateway.status == "online" { &gateway.substatus } else { &gateway.status };
-        let more = if gateway.status != "online" && !gateway.substatus.is_empty() && gateway.substatus != gateway.status {
+        let more = if gateway.status != "online" && !gateway.substatus.is_empty() && gateway.substatus != gateway.status
+        {
             format!("/{}", gateway.substatus)
         } else {
             String::new()
@@ -105,7 +103,11 @@ pub(super) fn look(language: Language, probe: &PfsenseProbe, data: &Value) -> Op
                 &limits,
                 loss,
                 "%",
-                &say!(language, "{summary}; maior perda: {share}% em {name}", "{summary}; worst loss: {share}% on {name}"),
+                &say!(
+                    language,
+                    "{summary}; maior perda: {share}% em {name}",
+                    "{summary}; worst loss: {share}% on {name}"
+                ),
             );
         }
         // Watching may be turned off; the status still counts.

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use farol_protocol::{report::UnknownCause, Timestamp};
+use farol_protocol::{Timestamp, report::UnknownCause};
 use farol_tests::{
     pfsense::{FakePfsense, KEY, PASSWORD, Package, USER},
     product::{Fault, Reply},
@@ -214,7 +214,9 @@ async fn version_1_is_asked_once_in_a_while_since_it_counts_failed_logins() {
         assert!(seen.text.contains("REST API v1 answers"), "{}", seen.text);
     }
     assert_eq!(fake.refused(), 1);
-    assert!(fake.product.asked().iter().all(|one| !one.path.starts_with("/api/v1") || one.header("x-api-key").is_none()));
+    assert!(
+        fake.product.asked().iter().all(|one| !one.path.starts_with("/api/v1") || one.header("x-api-key").is_none())
+    );
 }
 
 #[tokio::test]
@@ -239,8 +241,7 @@ async fn no_answer_makes_a_look_panic() {
     for seed in 0..60 {
         let mut random = fastrand::Rng::with_seed(seed);
         fake.change(|firewall| {
-            firewall.data =
-                healthy.iter().map(|(path, data)| (path.clone(), disturbed(&mut random, data))).collect();
+            firewall.data = healthy.iter().map(|(path, data)| (path.clone(), disturbed(&mut random, data))).collect();
         });
         for look in LOOKS {
             let seen = ask(&asking(&clients), &probe(look, &["WAN2"]), &connection).await;

@@ -196,7 +196,11 @@ fn reason(answer: &Answer) -> String {
     let body = json(answer).unwrap_or_default();
     let message = body.get("message").and_then(Value::as_str).map(str::to_owned);
     let parameters = body.get("errors").and_then(Value::as_object).map(|errors| {
-        errors.iter().map(|(name, why)| format!("{name}: {}", why.as_str().unwrap_or_default())).collect::<Vec<_>>().join(", ")
+        errors
+            .iter()
+            .map(|(name, why)| format!("{name}: {}", why.as_str().unwrap_or_default()))
+            .collect::<Vec<_>>()
+            .join(", ")
     });
     quoted(&parameters.or(message).or_else(|| answer.reason.clone()).unwrap_or_default())
 }
@@ -210,8 +214,10 @@ fn escaped(text: &str) -> String {
 /// A name that the cluster gave, as a part of a path.
 pub(super) fn segment(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    let escaped: String =
-        name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect();
+    let escaped: String = name
+        .bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect();
     // Dots alone would leave the folder.
     if escaped.bytes().all(|byte| byte == b'.') { "%2E".repeat(escaped.len()) } else { escaped }
 }

@@ -94,7 +94,8 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
         said.lost(resources.bad);
         return Ok(said.seen());
     }
-    let named = |vmid: u32| guests.iter().find(|guest| guest.vmid == vmid).map_or_else(|| vmid.to_string(), |g| g.label());
+    let named =
+        |vmid: u32| guests.iter().find(|guest| guest.vmid == vmid).map_or_else(|| vmid.to_string(), |g| g.label());
     let scope: Vec<u32> = if probe.guests.is_empty() {
         guests.iter().map(|guest| guest.vmid).filter(|vmid| !uncovered.contains(vmid)).collect()
     } else {
@@ -228,8 +229,11 @@ fn tell(
     aged.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(&b.2)));
     if let Some((oldest, at, vmid)) = aged.first() {
         let ago = duration(now.saturating_sub(*at).saturating_mul(1000));
-        let old: Vec<String> =
-            aged.iter().filter(|(hours, ..)| limits.judge(*hours) != Status::Ok).map(|(.., vmid)| named(*vmid)).collect();
+        let old: Vec<String> = aged
+            .iter()
+            .filter(|(hours, ..)| limits.judge(*hours) != Status::Ok)
+            .map(|(.., vmid)| named(*vmid))
+            .collect();
         let text = if old.is_empty() {
             let (all, name) = (aged.len(), named(*vmid));
             say!(

@@ -174,7 +174,8 @@ async fn judge(
             if guest.status == "running" {
                 return match inner.get(&guest.vmid).map(String::as_str) {
                     // Between, a machine begins or moves; that passes by itself.
-                    None | Some("running" | "prelaunch" | "inmigrate" | "postmigrate" | "finish-migrate" | "save-vm") => {
+                    None
+                    | Some("running" | "prelaunch" | "inmigrate" | "postmigrate" | "finish-migrate" | "save-vm") => {
                         Found::Runs
                     }
                     Some("suspended") => Found::Down(say!(language, "suspenso", "suspended")),
@@ -255,11 +256,7 @@ fn tell(cluster: &Cluster<'_>, probe: &ProxmoxProbe, guests: &[Guest], found: &[
             &limits,
             0.0,
             "count",
-            &say!(
-                language,
-                "nenhum guest funciona nem inicia com o seu nó",
-                "no guest runs or starts with its node"
-            ),
+            &say!(language, "nenhum guest funciona nem inicia com o seu nó", "no guest runs or starts with its node"),
         );
     }
     let mut part = |status: Status, items: &[String], pt: &str, en: &str| {

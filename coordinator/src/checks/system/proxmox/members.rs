@@ -30,7 +30,11 @@ pub(super) fn quorum(language: Language, probe: &ProxmoxProbe, standing: &Standi
             &probe.limits,
             count(here),
             "count",
-            &say!(language, "{node} está sozinho: sem cluster, sem quórum", "{node} is by itself: no cluster, no quorum"),
+            &say!(
+                language,
+                "{node} está sozinho: sem cluster, sem quórum",
+                "{node} is by itself: no cluster, no quorum"
+            ),
         );
         said.lost(standing.members.bad);
         return said.seen();
@@ -46,7 +50,8 @@ pub(super) fn quorum(language: Language, probe: &ProxmoxProbe, standing: &Standi
     let nodes = say!(language, "{here} de {all} nós no ar{absent}", "{here} of {all} nodes online{absent}");
     match cluster.quorate {
         Some(true) => {
-            let text = say!(language, "o cluster {name} tem quórum: {nodes}", "the cluster {name} has its quorum: {nodes}");
+            let text =
+                say!(language, "o cluster {name} tem quórum: {nodes}", "the cluster {name} has its quorum: {nodes}");
             let limits = Limits { worse: Worse::Below, ..probe.limits };
             said.judge(&limits, count(here), "count", &text);
         }

@@ -75,7 +75,11 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
         let names = listed(language, &away);
         said.say(
             Status::Unknown,
-            say!(language, "nada se sabe das tarefas de {names}, fora do ar", "nothing is known of the jobs of {names}, away"),
+            say!(
+                language,
+                "nada se sabe das tarefas de {names}, fora do ar",
+                "nothing is known of the jobs of {names}, away"
+            ),
         );
     }
     jobs.retain(|job| !ignored(probe, &[job.id.as_str()]));
@@ -140,7 +144,9 @@ fn tell(cluster: &Cluster<'_>, limits: &Limits, jobs: &[Job], said: &mut Said) {
     let late: Vec<String> = jobs
         .iter()
         .filter(fine)
-        .filter_map(|job| job.next.filter(|next| now.saturating_sub(*next) > PATIENCE).map(|next| (label(job), age(next))))
+        .filter_map(|job| {
+            job.next.filter(|next| now.saturating_sub(*next) > PATIENCE).map(|next| (label(job), age(next)))
+        })
         .map(|(job, ago)| say!(language, "{job} (há {ago})", "{job} ({ago} ago)"))
         .collect();
     if !late.is_empty() {

@@ -31,11 +31,12 @@ pub(super) struct Member {
 impl Standing {
     pub(super) fn read(data: &Value) -> Option<Self> {
         let is = |row: &Map<String, Value>, kind: &str| row.get("type").and_then(Value::as_str) == Some(kind);
-        let cluster = data.as_array()?.iter().filter_map(Value::as_object).find(|row| is(row, "cluster")).map(|row| Named {
-            name: word(row, "name").unwrap_or_default(),
-            quorate: row.get("quorate").and_then(flag),
-            nodes: row.get("nodes").and_then(integer),
-        });
+        let cluster =
+            data.as_array()?.iter().filter_map(Value::as_object).find(|row| is(row, "cluster")).map(|row| Named {
+                name: word(row, "name").unwrap_or_default(),
+                quorate: row.get("quorate").and_then(flag),
+                nodes: row.get("nodes").and_then(integer),
+            });
         let read = rows(data, |row| {
             if !is(row, "node") {
                 return row.get("type").and_then(text).map(|_| None);

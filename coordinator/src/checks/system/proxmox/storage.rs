@@ -29,8 +29,7 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
     let counted = resources.stores.iter().filter(|store| !ignored(probe, &[store.name.as_str(), store.node.as_str()]));
     // What a node that is away had is its own trouble, unless the others see it too.
     let (away, stores): (Vec<&Store>, Vec<&Store>) = counted.partition(|store| standing.is_away(&store.node));
-    let lonely: Vec<String> =
-        away.iter().filter(|store| !store.shared).map(|store| label(store, language)).collect();
+    let lonely: Vec<String> = away.iter().filter(|store| !store.shared).map(|store| label(store, language)).collect();
     if stores.is_empty() {
         said.say(
             Status::Unknown,
@@ -44,12 +43,15 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
     let (mut full, mut gone, mut unmeasured) = (Vec::new(), Vec::new(), Vec::new());
     for store in &stores {
         if !store.available {
-            let node_is_mute =
-                resources.nodes.iter().any(|(node, status)| *node == store.node && status != "online");
+            let node_is_mute = resources.nodes.iter().any(|(node, status)| *node == store.node && status != "online");
             // A shared one may be missing on one node alone, so its node is said.
             let Store { name, node, .. } = store;
             let text = say!(language, "{name} em {node}", "{name} on {node}");
-            if node_is_mute { unmeasured.push(text) } else { gone.push(text) }
+            if node_is_mute {
+                unmeasured.push(text)
+            } else {
+                gone.push(text)
+            }
             continue;
         }
         match share(store) {
@@ -64,10 +66,7 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
     }
     if !gone.is_empty() {
         let names = listed(language, &gone);
-        said.say(
-            Status::Critical,
-            say!(language, "storage indisponível: {names}", "storage not available: {names}"),
-        );
+        said.say(Status::Critical, say!(language, "storage indisponível: {names}", "storage not available: {names}"));
     }
     unmeasured.sort_unstable();
     unmeasured.dedup();
@@ -80,10 +79,7 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
     }
     if !lonely.is_empty() {
         let names = listed(language, &lonely);
-        said.say(
-            Status::Unknown,
-            say!(language, "o nó de {names} está fora do ar", "the node of {names} is away"),
-        );
+        said.say(Status::Unknown, say!(language, "o nó de {names} está fora do ar", "the node of {names} is away"));
     }
     said.lost(resources.bad);
     Ok(said.seen())
@@ -101,8 +97,7 @@ fn fullness(language: Language, limits: &Limits, full: &[(f64, String)]) -> Stri
         let share = number(*share, language);
         format!("{store} {share}%")
     };
-    let beyond: Vec<String> =
-        full.iter().filter(|(share, _)| limits.judge(*share) != Status::Ok).map(name).collect();
+    let beyond: Vec<String> = full.iter().filter(|(share, _)| limits.judge(*share) != Status::Ok).map(name).collect();
     if beyond.is_empty() {
         let (all, first) = (full.len(), full.first().map(name).unwrap_or_default());
         say!(language, "o mais cheio de {all} storages: {first}", "the fullest of {all} storages: {first}")

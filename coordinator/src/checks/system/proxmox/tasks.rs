@@ -97,7 +97,11 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
     let text = if times == 0 {
         say!(language, "nenhuma tarefa falhou em 24 h", "no task failed within 24 h")
     } else {
-        say!(language, "tarefas que falharam em 24 h: {times}: {names}", "tasks that failed within 24 h: {times}: {names}")
+        say!(
+            language,
+            "tarefas que falharam em 24 h: {times}: {names}",
+            "tasks that failed within 24 h: {times}: {names}"
+        )
     };
     if read {
         said.judge(&limits_or(&probe.limits, above(Some(1.0), None)), count(times), "count", &text);
@@ -107,7 +111,11 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
         let names = listed(language, &away);
         said.say(
             Status::Unknown,
-            say!(language, "nada se sabe das tarefas de {names}, fora do ar", "nothing is known of the tasks of {names}, away"),
+            say!(
+                language,
+                "nada se sabe das tarefas de {names}, fora do ar",
+                "nothing is known of the tasks of {names}, away"
+            ),
         );
     }
     said.lost(bad);

@@ -61,7 +61,12 @@ async fn a_healthy_cluster_is_ok_in_every_look_but_for_the_guest_without_a_backu
         (ProxmoxLook::Storage, Status::Ok, 50.0, "the fullest of 3 storages: nas 50%"),
         (ProxmoxLook::Replication, Status::Ok, 10.0, "1 jobs; the oldest last sync is of 112-0 a→b, 10 min ago"),
         (ProxmoxLook::Tasks, Status::Ok, 0.0, "no task failed within 24 h"),
-        (ProxmoxLook::Backups, Status::Warning, 8.0, "in no backup job: 200 lab; 4 guests with a backup; the oldest is of 104 mail, 8 h ago"),
+        (
+            ProxmoxLook::Backups,
+            Status::Warning,
+            8.0,
+            "in no backup job: 200 lab; 4 guests with a backup; the oldest is of 104 mail, 8 h ago",
+        ),
     ] {
         assert_eq!(seen(&connection, look).await, (status, Some(value), words.to_owned()), "{look:?}");
     }

@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 
-use farol_protocol::{Timestamp, report::{Limits, UnknownCause}};
+use farol_protocol::{
+    Timestamp,
+    report::{Limits, UnknownCause},
+};
 use farol_tests::wazuh::{FakeWazuh, PASSWORD, USER};
 use serde_json::json;
 
