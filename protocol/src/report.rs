@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CheckId, Timestamp};
+mod host;
+
+pub use self::host::*;
+use crate::{CheckId, Timestamp, system::pin_mistake};
 
 /// What a check found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -103,14 +106,80 @@ pub enum Probe {
     Unit(UnitProbe),
     /// A container of the local engine. Value: restarts by the engine.
     Container(ContainerProbe),
-    /// Lines of the system's journal that match. Value: count within the window.
+    /// Lines of the system's journal that match. Value: count within the
+    /// window, or with `rate` lines per minute.
     Journal(JournalProbe),
+    /// Used inodes of a mounted file system. Value: per cent.
+    Inodes(InodesProbe),
+    /// When a file system is full if it goes on like this. Value: hours.
+    DiskForecast(DiskForecastProbe),
+    /// Used swap space. Value: per cent.
+    Swap(Limits),
+    /// Whether something listens on a local port. Value: sockets, count.
+    Port(PortProbe),
+    /// The certificate of a TLS port. Value: days left.
+    Certificate(CertificateProbe),
+    /// A question to a name server. Value: response time in ms.
+    Dns(DnsProbe),
+    /// ICMP echo. Value: median time in ms.
+    Ping(PingProbe),
+    /// All units of the service manager. Value: failed or restarting ones, count.
+    Units(UnitsProbe),
+    /// All containers of the local engine. Value: those down, unhealthy or
+    /// restarting, count.
+    Containers(ContainersProbe),
+    /// Age of a file, such as a backup. Value: hours.
+    FileAge(FileAgeProbe),
+    /// SQLite's own check of a file. Value: faults, count.
+    SqliteIntegrity(SqliteIntegrityProbe),
+    /// The local clock against its time source. Value: offset in seconds, where known.
+    TimeSkew(TimeSkewProbe),
+    /// ZFS pools. Value: per cent used of the fullest.
+    Zfs(ZfsProbe),
+    /// Drives by their own reckoning. Value: °C of the hottest.
+    Smart(SmartProbe),
+    /// Arrays of Linux's software RAID. Value: those that lack members, count.
+    Raid(RaidProbe),
+    /// Packages that wait for an update. Value: count.
+    Updates(UpdatesProbe),
+    /// Whether the host must be restarted. Value: days since then.
+    RebootRequired(RebootRequiredProbe),
+    /// Postfix's queue. Value: messages, count.
+    MailQueue(MailQueueProbe),
 }
 
 impl Probe {
     /// The keys in `registry.yaml` and on the wire, in the order of the variants.
-    pub const KINDS: [&'static str; 10] =
-        ["http", "tcp", "disk", "memory", "load", "process", "sqlite", "unit", "container", "journal"];
+    pub const KINDS: [&'static str; 28] = [
+        "http",
+        "tcp",
+        "disk",
+        "memory",
+        "load",
+        "process",
+        "sqlite",
+        "unit",
+        "container",
+        "journal",
+        "inodes",
+        "disk_forecast",
+        "swap",
+        "port",
+        "certificate",
+        "dns",
+        "ping",
+        "units",
+        "containers",
+        "file_age",
+        "sqlite_integrity",
+        "time_skew",
+        "zfs",
+        "smart",
+        "raid",
+        "updates",
+        "reboot_required",
+        "mail_queue",
+    ];
 
     /// The key in `registry.yaml` and on the wire.
     #[must_use]
@@ -126,6 +195,24 @@ impl Probe {
             Self::Unit(_) => "unit",
             Self::Container(_) => "container",
             Self::Journal(_) => "journal",
+            Self::Inodes(_) => "inodes",
+            Self::DiskForecast(_) => "disk_forecast",
+            Self::Swap(_) => "swap",
+            Self::Port(_) => "port",
+            Self::Certificate(_) => "certificate",
+            Self::Dns(_) => "dns",
+            Self::Ping(_) => "ping",
+            Self::Units(_) => "units",
+            Self::Containers(_) => "containers",
+            Self::FileAge(_) => "file_age",
+            Self::SqliteIntegrity(_) => "sqlite_integrity",
+            Self::TimeSkew(_) => "time_skew",
+            Self::Zfs(_) => "zfs",
+            Self::Smart(_) => "smart",
+            Self::Raid(_) => "raid",
+            Self::Updates(_) => "updates",
+            Self::RebootRequired(_) => "reboot_required",
+            Self::MailQueue(_) => "mail_queue",
         }
     }
 
@@ -139,9 +226,24 @@ impl Probe {
             | Self::Sqlite(SqliteProbe { limits, .. })
             | Self::Unit(UnitProbe { limits, .. })
             | Self::Journal(JournalProbe { limits, .. })
+            | Self::Inodes(InodesProbe { limits, .. })
+            | Self::DiskForecast(DiskForecastProbe { limits, .. })
+            | Self::Certificate(CertificateProbe { limits, .. })
+            | Self::Dns(DnsProbe { limits, .. })
+            | Self::Ping(PingProbe { limits, .. })
+            | Self::Units(UnitsProbe { limits, .. })
+            | Self::Containers(ContainersProbe { limits, .. })
+            | Self::FileAge(FileAgeProbe { limits, .. })
+            | Self::TimeSkew(TimeSkewProbe { limits, .. })
+            | Self::Zfs(ZfsProbe { limits, .. })
+            | Self::Smart(SmartProbe { limits, .. })
+            | Self::Updates(UpdatesProbe { limits, .. })
+            | Self::RebootRequired(RebootRequiredProbe { limits, .. })
+            | Self::MailQueue(MailQueueProbe { limits, .. })
             | Self::Memory(limits)
-            | Self::Load(limits) => Some(limits),
-            Self::Process(_) | Self::Container(_) => None,
+            | Self::Load(limits)
+            | Self::Swap(limits) => Some(limits),
+            Self::Process(_) | Self::Container(_) | Self::Port(_) | Self::SqliteIntegrity(_) | Self::Raid(_) => None,
         }
     }
 
@@ -149,12 +251,9 @@ impl Probe {
     #[must_use]
     pub fn mistake(&self) -> Option<String> {
         match self {
-            Self::Http(http) if !http.url.starts_with("http://") && !http.url.starts_with("https://") => {
-                Some(format!("`{}` is not an http:// or https:// address", http.url))
-            }
-            Self::Tcp(tcp) if tcp.address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) => {
-                Some(format!("`{}` is not of the form host:port", tcp.address))
-            }
+            Self::Http(http) => http.mistake(),
+            Self::Tcp(tcp) if !is_address(&tcp.address) => Some(not_an_address(&tcp.address)),
+            Self::Tcp(tcp) if tcp.banner.as_deref() == Some("") => Some("`banner` is empty".to_owned()),
             Self::Sqlite(sqlite) if !sqlite.path.starts_with('/') => {
                 Some(format!("`{}` is not an absolute path", sqlite.path))
             }
@@ -166,8 +265,67 @@ impl Probe {
             }
             Self::Container(container) if container.name.is_empty() => Some("the container has no name".to_owned()),
             Self::Journal(journal) if journal.pattern.is_empty() => Some("`pattern` is empty".to_owned()),
+            Self::DiskForecast(probe) => not_below(&probe.limits, "hours"),
+            Self::Port(port) if port.port == 0 => Some("`port` is 0".to_owned()),
+            Self::Certificate(probe) if !is_address(&probe.address) => Some(not_an_address(&probe.address)),
+            Self::Certificate(probe) => {
+                probe.pin.as_deref().and_then(pin_mistake).or_else(|| not_below(&probe.limits, "days"))
+            }
+            Self::Dns(dns) if dns.name.is_empty() => Some("`name` is empty".to_owned()),
+            Self::Ping(ping) if ping.gateway == ping.address.is_some() => {
+                Some("say either `address` or `gateway: true`".to_owned())
+            }
+            Self::Ping(ping) if !(1..=20).contains(&ping.count) => Some("`count` lies outside 1 to 20".to_owned()),
+            Self::Ping(ping) => ping.loss.mistake().map(|why| format!("`loss`: {why}")),
+            Self::FileAge(FileAgeProbe { path, .. }) | Self::SqliteIntegrity(SqliteIntegrityProbe { path })
+                if !path.starts_with('/') =>
+            {
+                Some(format!("`{path}` is not an absolute path"))
+            }
+            Self::FileAge(probe)
+                if probe.path.rsplit_once('/').is_some_and(|(folder, _)| folder.contains(['*', '?'])) =>
+            {
+                Some(format!("`{}` has a `*` or `?` before its last part", probe.path))
+            }
+            Self::Updates(updates) => updates.security.mistake().map(|why| format!("`security`: {why}")),
+            Self::MailQueue(queue) => queue.deferred.mistake().map(|why| format!("`deferred`: {why}")),
             _ => None,
         }
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+fn not_an_address(text: &str) -> String {
+    format!("`{text}` is not of the form host:port")
+}
+
+impl HttpProbe {
+    fn mistake(&self) -> Option<String> {
+        let secure = self.url.starts_with("https://");
+        if !secure && !self.url.starts_with("http://") {
+            return Some(format!("`{}` is not an http:// or https:// address", self.url));
+        }
+        if !secure && (self.pin.is_some() || self.certificate.is_some()) {
+            return Some("`pin` and `certificate` need an https:// address".to_owned());
+        }
+        for JsonMatch { at, is } in &self.json {
+            if !at.is_empty() && !at.starts_with('/') {
+                return Some(format!("`{at}` is not a JSON pointer; write `/{at}`"));
+            }
+            if is.is_array() || is.is_object() {
+                return Some(format!("`is` of `{at}` must be a text, a number, true, false or null"));
+            }
+        }
+        self.pin.as_deref().and_then(pin_mistake).or_else(|| {
+            self.certificate
+                .as_ref()?
+                .limits()
+                .mistake()
+                .map(|_| "`certificate`: the warning must have more days left than the critical one".to_owned())
+        })
     }
 }
 
@@ -253,6 +411,16 @@ pub struct HttpProbe {
     /// Text the body must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
+    /// Values that the body, a JSON document, must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub json: Vec<JsonMatch>,
+    /// SHA-256 of the certificate that is trusted instead of the authorities,
+    /// whatever name it carries: `sha256:` and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    /// Thresholds on the days left of the certificate that was shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<DaysLeft>,
     /// Thresholds on the response time in ms.
     #[serde(default)]
     pub limits: Limits,
@@ -265,6 +433,10 @@ pub struct HttpProbe {
 pub struct TcpProbe {
     /// `host:port`.
     pub address: String,
+    /// Text with which the first line from the other side must begin, such as
+    /// `SSH-2.0-`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub banner: Option<String>,
     /// Thresholds on the connect time in ms.
     #[serde(default)]
     pub limits: Limits,
@@ -361,7 +533,10 @@ pub struct JournalProbe {
     /// How far back to look, in ms.
     #[serde(default = "ten_minutes")]
     pub window_ms: u64,
-    /// Thresholds on the number of lines.
+    /// Whether the value is lines per minute instead of lines.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rate: bool,
+    /// Thresholds on the value.
     #[serde(default)]
     pub limits: Limits,
 }
@@ -383,6 +558,60 @@ mod tests {
         );
         let below = Limits { warning: Some(3.0), critical: Some(1.0), worse: Worse::Below };
         assert_eq!([4.0, 3.0, 0.0].map(|v| below.judge(v)), [Status::Ok, Status::Warning, Status::Critical]);
+    }
+
+    /// What is wrong with a probe written as JSON.
+    fn mistake(text: &str) -> Option<String> {
+        serde_json::from_str::<Probe>(text).expect("a probe").mistake()
+    }
+
+    #[test]
+    fn every_kind_is_a_variant_under_its_own_name() {
+        for kind in Probe::KINDS {
+            let error =
+                serde_json::from_str::<Probe>(&format!(r#"{{"{kind}": {{"no_such": 1}}}}"#)).expect_err("refused");
+            assert!(error.to_string().contains("no_such"), "{kind}: {error}");
+        }
+        for text in [r#"{"swap": {}}"#, r#"{"raid": {}}"#, r#"{"time_skew": {}}"#, r#"{"updates": {}}"#] {
+            let probe: Probe = serde_json::from_str(text).expect("valid");
+            assert!(text.contains(probe.kind()) && probe.mistake().is_none());
+        }
+    }
+
+    #[test]
+    fn what_runs_out_is_judged_downwards_or_refused() {
+        let half = r#"{"disk_forecast": {"mount": "/", "limits": {"warning": 24}}}"#;
+        assert!(mistake(half).is_some_and(|why| why.contains("worse: below")));
+        assert_eq!(mistake(r#"{"disk_forecast": {"mount": "/", "limits": {"warning": 24, "worse": "below"}}}"#), None);
+        assert!(mistake(r#"{"certificate": {"address": "a:443", "limits": {"critical": 7}}}"#).is_some());
+        assert!(DaysLeft { warning: Some(21.0), critical: Some(7.0) }.limits().mistake().is_none());
+    }
+
+    #[test]
+    fn mistakes_of_probes_are_named() {
+        for (text, says) in [
+            (r#"{"http": {"url": "ftp://a"}}"#, "http://"),
+            (r#"{"http": {"url": "http://a", "pin": "sha256:00"}}"#, "https://"),
+            (r#"{"http": {"url": "https://a", "pin": "sha256:00"}}"#, "SHA-256"),
+            (r#"{"http": {"url": "https://a", "certificate": {"warning": 7, "critical": 21}}}"#, "more days"),
+            (r#"{"http": {"url": "http://a", "json": [{"at": "status", "is": 1}]}}"#, "write `/status`"),
+            (r#"{"http": {"url": "http://a", "json": [{"at": "/a", "is": []}]}}"#, "must be a text"),
+            (r#"{"tcp": {"address": "a:22", "banner": ""}}"#, "empty"),
+            (r#"{"tcp": {"address": "a"}}"#, "host:port"),
+            (r#"{"ping": {}}"#, "gateway"),
+            (r#"{"ping": {"address": "a", "gateway": true}}"#, "gateway"),
+            (r#"{"ping": {"address": "a", "count": 0}}"#, "1 to 20"),
+            (r#"{"file_age": {"path": "a"}}"#, "absolute"),
+            (r#"{"file_age": {"path": "/srv/*/a"}}"#, "last part"),
+            (r#"{"sqlite_integrity": {"path": "a"}}"#, "absolute"),
+            (r#"{"port": {"port": 0}}"#, "is 0"),
+            (r#"{"dns": {"name": ""}}"#, "empty"),
+            (r#"{"mail_queue": {"deferred": {"warning": 9, "critical": 1}}}"#, "deferred"),
+            (r#"{"updates": {"security": {"warning": 9, "critical": 1}}}"#, "security"),
+        ] {
+            let found = mistake(text).unwrap_or_else(|| panic!("{text} passes"));
+            assert!(found.contains(says), "{text}: {found}");
+        }
     }
 
     #[test]
