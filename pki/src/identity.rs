@@ -105,6 +105,16 @@ pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certi
     Ok(parsed)
 }
 
+/// From when to when a certificate is valid, whoever issued it.
+///
+/// # Errors
+/// It is no certificate.
+pub fn validity(certificate: &CertificateDer<'_>) -> Result<(OffsetDateTime, OffsetDateTime), Error> {
+    let parsed = parse(certificate)?;
+    let validity = parsed.validity();
+    Ok((validity.not_before.to_datetime(), validity.not_after.to_datetime()))
+}
+
 const HOST_URI: &str = "spiffe://farol/host/";
 
 /// The rules of a SPIFFE path segment, and a length that fits a file name.

@@ -30,7 +30,7 @@ pub use authority::{Authority, CertificateInfo, Overview};
 pub use client::{KnownClock, PinnedRoot, client_config, client_config_since, enrol_config, renewal_config};
 pub use encoding::sha256_hex;
 pub use error::Error;
-pub use identity::{COORDINATOR_URI, PeerIdentity};
+pub use identity::{COORDINATOR_URI, PeerIdentity, validity};
 pub use issue::HostCertificate;
 pub use key::{HostKey, csr_for, new_host_key};
 pub use pinned::{OtherCertificate, Pin, pinned_config};

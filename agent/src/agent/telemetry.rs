@@ -57,7 +57,7 @@ impl Agent {
 
     pub(super) fn start_checks(&mut self) {
         let due = self.schedule.start_due(Instant::now());
-        if due.iter().any(|spec| matches!(spec.probe, Probe::Sqlite(_))) {
+        if due.iter().any(|spec| reads_by_policy(&spec.probe)) {
             self.prober.set_access(access(&self.config));
         }
         for spec in due {
@@ -215,6 +215,12 @@ impl Agent {
 }
 
 /// The policy is read again each time, so that an edit takes effect at once.
+/// Whether a probe asks the policy what it may read, so that a policy that
+/// changed counts from its next run on.
+const fn reads_by_policy(probe: &Probe) -> bool {
+    matches!(probe, Probe::Sqlite(_) | Probe::SqliteIntegrity(_) | Probe::FileAge(_) | Probe::Journal(_))
+}
+
 fn access(config: &Config) -> Access {
     match Policy::load(&config.policy) {
         Ok(policy) => policy.into(),

@@ -32,8 +32,6 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-#[cfg(test)]
-pub(crate) use self::file::Record;
 pub(crate) use self::{
     container::{
         Container, Seen as ContainerSeen, State as ContainerState, is_name as is_container_name,
@@ -45,6 +43,8 @@ pub(crate) use self::{
     service::{How, Service},
     systemd::{Bus, Unit, unit_name},
 };
+#[cfg(test)]
+pub(crate) use self::{file::Record, systemd::fake as systemd_for_tests};
 use crate::{
     exec::{Feed, Group, Stop, stopped},
     journal::{Ending, Journal},

@@ -62,6 +62,16 @@ impl Unit {
     }
 }
 
+/// A unit in a list of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    pub(crate) load: String,
+    pub(crate) active: String,
+    pub(crate) sub: String,
+    path: OwnedObjectPath,
+}
+
 /// The full name of a unit: a service, unless its type is given.
 pub(crate) fn unit_name(name: &str) -> String {
     const TYPES: [&str; 11] =
@@ -135,12 +145,24 @@ impl Bus {
 
     /// Services that are active or failed, with which of the two.
     pub(crate) async fn services(&self) -> zbus::Result<Vec<(String, String)>> {
+        let units = self.list(&["active", "failed"], &["*.service"]).await?;
+        Ok(units.into_iter().filter(|unit| unit.load == "loaded").map(|unit| (unit.name, unit.active)).collect())
+    }
+
+    /// Units in one of `states` whose name is one of `patterns`, or any.
+    pub(crate) async fn list(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>> {
         // Name, description, load, active, sub, followed unit, path, job, its type and path.
         type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
-        let wanted = (["active", "failed"].as_slice(), ["*.service"].as_slice());
-        let answer = self.call(ROOT, MANAGER, "ListUnitsByPatterns", &wanted).await?;
+        let answer = self.call(ROOT, MANAGER, "ListUnitsByPatterns", &(states, patterns)).await?;
         let rows: Vec<Row> = answer.body().deserialize()?;
-        Ok(rows.into_iter().filter(|row| row.2 == "loaded").map(|row| (row.0, row.3)).collect())
+        let listed = |(name, _, load, active, sub, _, path, ..): Row| Listed { name, load, active, sub, path };
+        Ok(rows.into_iter().map(listed).collect())
+    }
+
+    /// Automatic restarts of a service.
+    pub(crate) async fn restarts(&self, service: &Listed) -> zbus::Result<u32> {
+        let value = self.property(service.path.as_str(), "org.freedesktop.systemd1.Service", "NRestarts").await?;
+        Ok(u32::try_from(&*value)?)
     }
 
     /// Asks for a job on a unit.
@@ -209,6 +231,7 @@ pub(crate) mod fake {
     pub(crate) struct Systemd {
         address: String,
         active: Arc<Mutex<HashMap<String, bool>>>,
+        failed: Arc<Mutex<Vec<String>>>,
         calls: Arc<Mutex<Vec<String>>>,
         _daemon: Child,
     }
@@ -228,21 +251,27 @@ pub(crate) mod fake {
             let mut lines = BufReader::new(daemon.stdout.take().expect("a pipe")).lines();
             let address = lines.next_line().await.expect("readable").expect("an address");
             let active = units.iter().map(|(name, active)| ((*name).to_owned(), *active)).collect();
-            let systemd =
-                Self { address, active: Arc::new(Mutex::new(active)), calls: Arc::default(), _daemon: daemon };
+            let (active, calls, failed) = (Arc::new(Mutex::new(active)), Arc::default(), Arc::default());
+            let systemd = Self { address, active, failed, calls, _daemon: daemon };
             let connection = systemd.connection().await;
             let messages = MessageStream::from(&connection);
             connection.request_name(SYSTEMD).await.expect("free");
             let (active, calls) = (Arc::clone(&systemd.active), Arc::clone(&systemd.calls));
+            let failed = Arc::clone(&systemd.failed);
             tokio::spawn(async move {
                 let mut messages = messages;
                 while let Some(Ok(message)) = messages.next().await {
                     if message.message_type() == Type::MethodCall {
-                        answer(&connection, &message, &active, &calls).await;
+                        answer(&connection, &message, &active, &failed, &calls).await;
                     }
                 }
             });
             Some(systemd)
+        }
+
+        /// A unit that failed.
+        pub(crate) fn fail(&self, unit: &str) {
+            self.failed.lock().expect("whole").push(unit.to_owned());
         }
 
         async fn connection(&self) -> Connection {
@@ -262,6 +291,7 @@ pub(crate) mod fake {
         connection: &Connection,
         message: &Message,
         active: &Mutex<HashMap<String, bool>>,
+        failed: &Mutex<Vec<String>>,
         calls: &Mutex<Vec<String>>,
     ) {
         let header = message.header();
@@ -274,6 +304,36 @@ pub(crate) mod fake {
         };
         let body = message.body();
         match method.as_str() {
+            "ListUnitsByPatterns" => {
+                let (states, patterns): (Vec<String>, Vec<String>) = body.deserialize().expect("two lists");
+                let row = |name: &str, active: &str, sub: &str| {
+                    let path = object(&format!("{ROOT}/unit/{}", name.trim_end_matches(".service")));
+                    let text = |text: &str| text.to_owned();
+                    (
+                        text(name),
+                        text("d"),
+                        text("loaded"),
+                        text(active),
+                        text(sub),
+                        text(""),
+                        path,
+                        0_u32,
+                        text(""),
+                        object("/"),
+                    )
+                };
+                let rows: Vec<_> = if states == ["failed"] {
+                    failed.lock().expect("whole").iter().map(|name| row(name, "failed", "failed")).collect()
+                } else {
+                    assert_eq!(patterns, ["*.service"]);
+                    let active = active.lock().expect("whole");
+                    active.iter().filter(|(_, runs)| **runs).map(|(name, _)| row(name, "active", "running")).collect()
+                };
+                connection.reply(&header, &rows).await.expect("sent");
+            }
+            "Get" if path.contains("/unit/") => {
+                connection.reply(&header, &Variant::from(3_u32)).await.expect("sent");
+            }
             "Get" => connection.reply(&header, &Variant::from("255")).await.expect("sent"),
             "Subscribe" => connection.reply(&header, &()).await.expect("sent"),
             "LoadUnit" => {

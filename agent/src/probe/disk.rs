@@ -12,7 +12,7 @@ pub(super) async fn run(probing: Probing, probe: &DiskProbe) -> Seen {
     let mount = probe.mount.clone();
     let usage = probing.blocking(Text::WhatDisks, move || {
         let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage())?;
-        Ok(disks.iter().find(|disk| disk.mount_point() == Path::new(&mount)).map(space))
+        Ok::<_, sysinfo::Error>(disks.iter().find(|disk| disk.mount_point() == Path::new(&mount)).map(space))
     });
     match usage.await {
         Ok(Some(usage)) => {

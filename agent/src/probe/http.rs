@@ -3,37 +3,55 @@
 use std::time::Instant;
 
 pub(super) use farol_protocol::report::HttpProbe;
-use farol_protocol::{Status, report::Limits};
-use reqwest::{Client, Response, Url, redirect::Policy};
+use farol_protocol::{
+    Status, Timestamp,
+    report::{JsonMatch, Limits},
+};
+use reqwest::{Client, ClientBuilder, Response, Url, redirect::Policy, tls::TlsInfo};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
     Prober, Probing, Seen, crossed, milliseconds,
     text::{Text, cause_words},
+    trust::{Judge, days_left, other_certificate},
 };
+use crate::text::cut;
 
 /// How much of a body is searched.
 const MAX_BODY: usize = 1 << 20;
 
-pub(super) async fn run(prober: &Prober, probing: Probing, probe: &HttpProbe) -> Seen {
+pub(super) async fn run(prober: &Prober, probing: Probing, probe: &HttpProbe, now: Timestamp) -> Seen {
     let url = match Url::parse(&probe.url) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
         _ => return probing.not_configured(Text::BadUrl, &[("url", &shown_text(&probe.url))]),
     };
     let target = shown(&url);
-    let client = match prober.http.get_or_init(client) {
+    // A client for each pin would be kept for each, and costs little without
+    // the system's authorities.
+    let client = match &probe.pin {
+        None => prober.http.get_or_init(client).clone(),
+        Some(pin) => pinned(pin),
+    };
+    let client = match client {
         Ok(client) => client,
-        Err(why) => return probing.unknown(Text::Unreachable, &[("target", &target), ("why", why)]),
+        Err(why) => return probing.unknown(Text::Unreachable, &[("target", &target), ("why", &why)]),
     };
     let began = Instant::now();
-    match timeout(probing.limit, exchange(client, url, probe, began)).await {
+    match timeout(probing.limit, exchange(&client, url, probe, began, now)).await {
         Ok(Ok(answer)) => judge(probing, probe, &target, &answer),
         Ok(Err(error)) if error.is_timeout() => no_answer(probing, &target),
         Ok(Err(error)) if error.is_dns() => {
             let why = probing.say(Text::NoName, &[]);
             probing.critical(Text::Unreachable, &[("target", &target), ("why", &why)])
         }
-        Ok(Err(error)) => probing.unreachable(&target, &error),
+        Ok(Err(error)) => match other_certificate(&error) {
+            Some(other) => {
+                let values = [("target", target.as_str()), ("fingerprint", other.fingerprint.as_str())];
+                probing.critical(Text::CertificateChanged, &values)
+            }
+            None => probing.unreachable(&target, &error),
+        },
         Err(_) => no_answer(probing, &target),
     }
 }
@@ -44,38 +62,98 @@ fn no_answer(probing: Probing, target: &str) -> Seen {
 
 /// One connection per request: an idle one that still works would hide a
 /// listener that no longer accepts.
-fn client() -> Result<Client, String> {
+fn builder() -> ClientBuilder {
     farol_pki::install_default_provider();
     Client::builder()
         .user_agent(concat!("farol/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .no_proxy()
         .pool_max_idle_per_host(0)
-        .build()
-        .map_err(|error| error.to_string())
+        .tls_info(true)
+}
+
+fn client() -> Result<Client, String> {
+    builder().build().map_err(|error| error.to_string())
+}
+
+fn pinned(pin: &str) -> Result<Client, String> {
+    let config = Judge::new(Some(pin)).and_then(|judge| judge.client_config()).map_err(|error| error.to_string())?;
+    builder().tls_backend_preconfigured(config).build().map_err(|error| error.to_string())
 }
 
 struct Answer {
     status: u16,
     ms: f64,
     body: Body,
+    /// What the certificate of this connection has left.
+    days: Option<f64>,
 }
 
 enum Body {
     Fine,
     LacksText,
+    NoJson,
+    /// Where, and what stands there instead.
+    Differs(String, String),
     Broke(reqwest::Error),
 }
 
-async fn exchange(client: &Client, url: Url, probe: &HttpProbe, began: Instant) -> Result<Answer, reqwest::Error> {
+async fn exchange(
+    client: &Client,
+    url: Url,
+    probe: &HttpProbe,
+    began: Instant,
+    now: Timestamp,
+) -> Result<Answer, reqwest::Error> {
     let response = client.get(url).send().await?;
     let ms = milliseconds(began.elapsed());
     let status = response.status().as_u16();
+    let certificate = response.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);
+    let days = certificate.and_then(|certificate| days_left(certificate, now));
     let body = match &probe.contains {
-        Some(text) if expected(probe, status) => search(response, text.as_bytes()).await,
-        _ => Body::Fine,
+        _ if !expected(probe, status) => Body::Fine,
+        text if !probe.json.is_empty() => document(response, text.as_deref().unwrap_or_default(), &probe.json).await,
+        Some(text) => search(response, text.as_bytes()).await,
+        None => Body::Fine,
     };
-    Ok(Answer { status, ms, body })
+    Ok(Answer { status, ms, body, days })
+}
+
+/// Reads the whole body, which must be a document of at most [`MAX_BODY`].
+async fn document(mut response: Response, text: &str, wanted: &[JsonMatch]) -> Body {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY => body.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Body::NoJson,
+            Ok(None) => break,
+            Err(error) => return Body::Broke(error),
+        }
+    }
+    let Ok(found) = serde_json::from_slice::<Value>(&body) else { return Body::NoJson };
+    if !text.is_empty() && !body.windows(text.len()).any(|window| window == text.as_bytes()) {
+        return Body::LacksText;
+    }
+    match wanted.iter().find(|wanted| !found.pointer(&wanted.at).is_some_and(|value| same(value, &wanted.is))) {
+        None => Body::Fine,
+        Some(wanted) => {
+            let instead = match found.pointer(&wanted.at) {
+                None => "—".to_owned(),
+                Some(Value::Array(_)) => "[…]".to_owned(),
+                Some(Value::Object(_)) => "{…}".to_owned(),
+                Some(value) => cut(&value.to_string(), 80),
+            };
+            Body::Differs(wanted.at.clone(), instead)
+        }
+    }
+}
+
+/// Numbers are the same by their value, however they are written.
+fn same(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Number(found), Value::Number(wanted)) => found == wanted || found.as_f64() == wanted.as_f64(),
+        _ => found == wanted,
+    }
 }
 
 async fn search(mut response: Response, text: &[u8]) -> Body {
@@ -117,14 +195,40 @@ fn judge(probing: Probing, probe: &HttpProbe, target: &str, answer: &Answer) -> 
         Body::Broke(error) => {
             seen(Status::Critical, Text::HttpBroke, &[("why", &cause_words(probing.language, error))])
         }
+        Body::NoJson => seen(Status::Critical, Text::HttpNoJson, &[]),
+        Body::Differs(at, instead) => {
+            let wanted =
+                probe.json.iter().find(|wanted| wanted.at == *at).map(|wanted| cut(&wanted.is.to_string(), 80));
+            let values = [("at", at.as_str()), ("is", instead), ("expected", wanted.as_deref().unwrap_or_default())];
+            seen(Status::Critical, Text::HttpDiffers, &values)
+        }
         Body::LacksText => {
             let text = probe.contains.as_deref().unwrap_or_default();
-            seen(Status::Critical, Text::HttpLacks, &[("text", &crate::text::cut(text, 80))])
+            seen(Status::Critical, Text::HttpLacks, &[("text", &cut(text, 80))])
         }
-        Body::Fine => match limit(&probe.limits, answer.ms) {
-            (Status::Ok, _) => seen(Status::Ok, Text::HttpOk, &[]),
-            (status, limit) => seen(status, Text::HttpSlow, &[("limit", &probing.number(limit))]),
-        },
+        Body::Fine => {
+            let (by_certificate, days) = certificate(probe, answer.days);
+            let days = days.map(|days| probing.number(days)).unwrap_or_default();
+            match (limit(&probe.limits, answer.ms), by_certificate) {
+                ((by_time, _), Status::Unknown) if by_time != Status::Critical => {
+                    seen(Status::Unknown, Text::HttpNoCertificate, &[])
+                }
+                ((by_time, _), status @ (Status::Warning | Status::Critical)) if by_time != Status::Critical => {
+                    seen(status, Text::HttpCertificate, &[("days", &days)])
+                }
+                ((Status::Ok, _), _) => seen(Status::Ok, Text::HttpOk, &[]),
+                ((status, limit), _) => seen(status, Text::HttpSlow, &[("limit", &probing.number(limit))]),
+            }
+        }
+    }
+}
+
+/// What the days left say, where somebody asked.
+fn certificate(probe: &HttpProbe, days: Option<f64>) -> (Status, Option<f64>) {
+    match (&probe.certificate, days) {
+        (None, _) => (Status::Ok, days),
+        (Some(_), None) => (Status::Unknown, None),
+        (Some(limits), Some(left)) => (limits.limits().judge(left), days),
     }
 }
 
@@ -151,12 +255,12 @@ fn shown(url: &Url) -> String {
     let _ = shown.set_password(None);
     shown.set_query(None);
     shown.set_fragment(None);
-    crate::text::cut(shown.as_str(), 200)
+    cut(shown.as_str(), 200)
 }
 
 /// As [`shown`], for a text that is no address.
 fn shown_text(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
-    crate::text::cut(text, 100)
+    cut(text, 100)
 }

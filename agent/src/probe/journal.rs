@@ -140,14 +140,19 @@ fn judge(probing: Probing, probe: &JournalProbe, counted: &Counted) -> Seen {
         return probing.not_configured(Text::JournalHidden, &[("why", &why)]);
     }
     #[expect(clippy::cast_precision_loss, reason = "a bounded reading has far fewer lines than that")]
-    let value = counted.lines as f64;
+    let lines = counted.lines as f64;
+    let minutes = Duration::from_millis(probe.window_ms.max(1)).as_secs_f64() / 60.0;
+    let value = if probe.rate { lines / minutes } else { lines };
     let over = probe.limits.judge(value) != farol_protocol::Status::Ok;
     if counted.cut && !over {
         // There may be more: nobody knows that it is fine.
         return probing.unknown(Text::JournalCut, &[("mib", &(MOST_READ >> 20).to_string())]);
     }
-    let minutes = probing.number(Duration::from_millis(probe.window_ms).as_secs_f64() / 60.0);
+    let minutes = probing.number(minutes);
     let values = [("pattern", probe.pattern.as_str()), ("minutes", minutes.as_str())];
+    if probe.rate {
+        return probing.judged(&probe.limits, value, "/min", [Text::JournalRateOk, Text::JournalRateOver], &values);
+    }
     probing.judged(&probe.limits, value, "count", [Text::JournalOk, Text::JournalOver], &values)
 }
 
@@ -171,7 +176,7 @@ mod tests {
 
     fn judged(counted: &Counted) -> Seen {
         let limits = Limits { warning: Some(1.0), critical: Some(3.0), worse: Worse::Above };
-        let probe = JournalProbe { unit: None, pattern: "erro".to_owned(), window_ms: 90_000, limits };
+        let probe = JournalProbe { unit: None, pattern: "erro".to_owned(), window_ms: 90_000, rate: false, limits };
         judge(Probing { language: Language::En, limit: Duration::from_secs(1) }, &probe, counted)
     }
 
@@ -206,7 +211,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_check_of_the_whole_journal_is_not_configured() {
-        let probe = JournalProbe { unit: None, pattern: "e".to_owned(), window_ms: 1, limits: Limits::default() };
+        let probe =
+            JournalProbe { unit: None, pattern: "e".to_owned(), window_ms: 1, rate: false, limits: Limits::default() };
         let probing = Probing { language: Language::En, limit: Duration::from_secs(1) };
         let seen = run(probing, &Access::NoPolicy, &probe, Timestamp::from_ms(7)).await;
         assert_eq!(seen.cause, Some(UnknownCause::NotConfigured));
@@ -221,6 +227,15 @@ mod tests {
         assert_eq!((seen.status, seen.value), (Status::Critical, Some(3.0)));
         assert_eq!(seen.text, "3 lines with `erro` in the last 1.5 minutes (limit 3)");
         assert_eq!(judged(&sh("echo fine").await).status, Status::Ok);
+    }
+
+    #[tokio::test]
+    async fn a_rate_is_lines_per_minute() {
+        let counted = sh("printf 'erro\\nerro\\nerro\\n'").await;
+        let limits = Limits { warning: Some(2.0), ..Limits::default() };
+        let probe = JournalProbe { unit: None, pattern: "erro".to_owned(), window_ms: 90_000, rate: true, limits };
+        let seen = judge(Probing { language: Language::En, limit: Duration::from_secs(1) }, &probe, &counted);
+        assert_eq!((seen.status, seen.value, seen.unit.as_deref()), (Status::Warning, Some(2.0), Some("/min")));
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ pub(super) async fn run(probing: Probing, limits: &Limits) -> Seen {
         let mut system = System::new()?;
         system.refresh_cpu_list(CpuRefreshKind::nothing());
         let cpus = u32::try_from(system.cpus().len()).unwrap_or(u32::MAX).max(1);
-        Ok(System::load_average()?.five / f64::from(cpus))
+        Ok::<_, sysinfo::Error>(System::load_average()?.five / f64::from(cpus))
     });
     match load.await {
         Ok(load) => probing.judged(limits, load, "load/core", [Text::LoadOk, Text::LoadOver], &[]),

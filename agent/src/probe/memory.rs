@@ -9,7 +9,7 @@ pub(super) async fn run(probing: Probing, limits: &Limits) -> Seen {
     let usage = probing.blocking(Text::WhatMemory, || {
         let mut system = System::new()?;
         system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        Ok(usage(&system))
+        Ok::<_, sysinfo::Error>(usage(&system))
     });
     match usage.await {
         Ok(usage) => {

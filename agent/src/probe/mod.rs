@@ -4,21 +4,45 @@
 //!
 //! The coordinator uses this module too, for the checks it runs itself.
 
+mod certificate;
 mod container;
+mod containers;
+mod counters;
 mod disk;
+mod disk_forecast;
+mod dns;
+mod file_age;
 mod http;
+mod inodes;
 mod journal;
 mod load;
+mod mail_queue;
 mod memory;
 #[cfg_attr(farol_simulation, path = "../simulation/metrics.rs")]
 pub mod metrics;
+mod mount;
+mod path;
+mod ping;
+mod port;
 mod process;
+mod program;
+mod raid;
+mod reboot_required;
+mod smart;
 mod sqlite;
+mod sqlite_integrity;
+mod swap;
 mod tcp;
 mod text;
+mod time_skew;
+mod trust;
 mod unit;
+mod units;
+mod updates;
+mod zfs;
 
 use std::{
+    fmt::Display,
     path::PathBuf,
     sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
@@ -67,6 +91,16 @@ pub struct Prober {
     settings: RwLock<(Language, Access)>,
     docker_socket: PathBuf,
     http: OnceLock<Result<reqwest::Client, String>>,
+    history: History,
+}
+
+/// What probes remember from one run to the next. A restart forgets it.
+#[derive(Debug, Default)]
+struct History {
+    fills: disk_forecast::Fills,
+    units: counters::Counters,
+    containers: counters::Counters,
+    updates: updates::Known,
 }
 
 impl Prober {
@@ -74,7 +108,12 @@ impl Prober {
     #[must_use]
     pub fn new(language: Language, access: Access) -> Self {
         let docker_socket = DEFAULT_DOCKER_SOCKET.into();
-        Self { settings: RwLock::new((language, access)), docker_socket, http: OnceLock::new() }
+        Self {
+            settings: RwLock::new((language, access)),
+            docker_socket,
+            http: OnceLock::new(),
+            history: History::default(),
+        }
     }
 
     /// The same, with the container engine's socket elsewhere.
@@ -107,7 +146,7 @@ impl Prober {
         let seen = match spec.probe.limits().and_then(Limits::mistake) {
             Some(why) => probing.not_configured(Text::BadLimits, &[("why", why)]),
             None => match &spec.probe {
-                Probe::Http(probe) => http::run(self, probing, probe).await,
+                Probe::Http(probe) => http::run(self, probing, probe, now).await,
                 Probe::Tcp(probe) => tcp::run(probing, probe).await,
                 Probe::Disk(probe) => disk::run(probing, probe).await,
                 Probe::Memory(limits) => memory::run(probing, limits).await,
@@ -117,6 +156,27 @@ impl Prober {
                 Probe::Unit(probe) => unit::run(probing, probe).await,
                 Probe::Container(probe) => container::run(probing, &self.docker_socket, probe).await,
                 Probe::Journal(probe) => journal::run(probing, &access, probe, now).await,
+                Probe::Inodes(probe) => inodes::run(probing, probe).await,
+                Probe::DiskForecast(probe) => disk_forecast::run(probing, &self.history.fills, probe, now).await,
+                Probe::Swap(limits) => swap::run(probing, limits).await,
+                Probe::Port(probe) => port::run(probing, probe).await,
+                Probe::Certificate(probe) => certificate::run(probing, probe, now).await,
+                Probe::Dns(probe) => dns::run(probing, probe).await,
+                Probe::Ping(probe) => ping::run(probing, probe).await,
+                Probe::Units(probe) => units::run(probing, &self.history.units, spec.id.as_str(), probe).await,
+                Probe::Containers(probe) => {
+                    let (socket, counters) = (&self.docker_socket, &self.history.containers);
+                    containers::run(probing, socket, counters, spec.id.as_str(), probe).await
+                }
+                Probe::FileAge(probe) => file_age::run(probing, &access, probe, now).await,
+                Probe::SqliteIntegrity(probe) => sqlite_integrity::run(probing, &access, probe).await,
+                Probe::TimeSkew(probe) => time_skew::run(probing, probe).await,
+                Probe::Zfs(probe) => zfs::run(probing, probe).await,
+                Probe::Smart(probe) => smart::run(probing, probe).await,
+                Probe::Raid(_) => raid::run(probing).await,
+                Probe::Updates(probe) => updates::run(probing, &self.history.updates, probe, now).await,
+                Probe::RebootRequired(probe) => reboot_required::run(probing, probe).await,
+                Probe::MailQueue(probe) => mail_queue::run(probing, probe, now).await,
             },
         };
         Report {
@@ -199,11 +259,20 @@ impl Probing {
         Seen { status, value: Some(value), unit: Some(unit.to_owned()), text: self.say(text, &values), cause: None }
     }
 
+    /// A number of things whose status is known already.
+    fn counted(self, status: Status, count: usize, text: Text, values: &[(&str, &str)]) -> Seen {
+        let value = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        let shown = self.number(value);
+        let values: Vec<_> = values.iter().copied().chain([("value", shown.as_str())]).collect();
+        let text = self.say(text, &values);
+        Seen { status, value: Some(value), unit: Some("count".to_owned()), text, cause: None }
+    }
+
     /// Runs what may block in the kernel, such as a dead file system, aside.
-    async fn blocking<T: Send + 'static>(
+    async fn blocking<T: Send + 'static, E: Display + Send + 'static>(
         self,
         what: Text,
-        read: impl FnOnce() -> Result<T, sysinfo::Error> + Send + 'static,
+        read: impl FnOnce() -> Result<T, E> + Send + 'static,
     ) -> Result<T, Seen> {
         let failed = |why: &str| self.unknown(Text::NotReadable, &[("what", &self.say(what, &[])), ("why", why)]);
         match timeout(self.limit, spawn_blocking(read)).await {
@@ -230,3 +299,5 @@ fn milliseconds(elapsed: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

@@ -32,7 +32,7 @@ fn count(name: &str) -> Result<u32, sysinfo::Error> {
 }
 
 /// Linux keeps the first 15 bytes of a name.
-fn comm(name: &str) -> &[u8] {
+pub(super) fn comm(name: &str) -> &[u8] {
     let bytes = name.as_bytes();
     if cfg!(target_os = "linux") { &bytes[..bytes.len().min(15)] } else { bytes }
 }

@@ -5,8 +5,7 @@
 //! query at the deadline, however heavy it is.
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -17,16 +16,13 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::{
-    Access, Probing, Seen,
-    text::{Text, io_words},
-};
+use super::{Access, Probing, Seen, path::allowed, text::Text};
 use crate::text::cut;
 
 /// Instructions of SQLite's virtual machine between two looks at the clock.
 const PROGRESS_OPS: i32 = 1_000;
 /// What the progress handler is given to act before the query is abandoned.
-const SLACK: Duration = Duration::from_secs(1);
+pub(super) const SLACK: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(probing: Probing, access: &Access, probe: &SqliteProbe) -> Seen {
     let path = match allowed(probing, access, &probe.path) {
@@ -54,36 +50,6 @@ pub(super) async fn run(probing: Probing, access: &Access, probe: &SqliteProbe) 
     }
 }
 
-/// The canonical path, if the policy covers it: a link inside an allowed
-/// folder must not lead out of it.
-fn allowed(probing: Probing, access: &Access, path: &str) -> Result<PathBuf, Box<Seen>> {
-    if !Path::new(path).is_absolute() {
-        return Err(Box::new(probing.not_configured(Text::PathRelative, &[("path", path)])));
-    }
-    let roots = match access {
-        Access::NoPolicy => return Err(Box::new(probing.not_configured(Text::PathNoPolicy, &[("path", path)]))),
-        Access::All => None,
-        Access::Listed(policy) => Some(&policy.read_paths),
-    };
-    let refused = || Box::new(probing.not_configured(Text::PathNotAllowed, &[("path", path)]));
-    let canonical = match fs::canonicalize(path) {
-        Ok(canonical) => canonical,
-        // Whether a file exists is not told about paths that may not be read.
-        Err(_) if roots.is_some_and(|roots| !roots.iter().any(|root| Path::new(path).starts_with(root))) => {
-            return Err(refused());
-        }
-        Err(error) => {
-            let why = io_words(probing.language, &error);
-            return Err(Box::new(probing.unknown(Text::PathMissing, &[("path", path), ("why", &why)])));
-        }
-    };
-    let covers = |root: &PathBuf| fs::canonicalize(root).is_ok_and(|root| canonical.starts_with(root));
-    if roots.is_some_and(|roots| !roots.iter().any(covers)) {
-        return Err(refused());
-    }
-    Ok(canonical)
-}
-
 /// The query without its trailing semicolon, if it is one SELECT or WITH.
 fn single_select(query: &str) -> Option<String> {
     let query = query.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace());
@@ -92,7 +58,7 @@ fn single_select(query: &str) -> Option<String> {
     (reads && !query.contains([';', '\0'])).then(|| query.to_owned())
 }
 
-async fn ask(path: &Path, query: String, deadline: Instant) -> Result<Option<SqliteRow>, sqlx::Error> {
+pub(super) async fn ask(path: &Path, query: String, deadline: Instant) -> Result<Option<SqliteRow>, sqlx::Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)

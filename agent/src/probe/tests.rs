@@ -10,13 +10,13 @@ use tokio::{
 
 use super::*;
 
-async fn run_with(access: Access, language: Language, probe: Probe, timeout_ms: u64) -> Report {
+pub(super) async fn run_with(access: Access, language: Language, probe: Probe, timeout_ms: u64) -> Report {
     let spec = CheckSpec { id: "some.check".parse().expect("valid"), every_ms: 60_000, timeout_ms, probe };
     Prober::new(language, access).run(&spec, Timestamp::from_ms(7)).await
 }
 
 /// What a policy with one folder in `paths.read` lets be read.
-fn reading(folder: &Path) -> Access {
+pub(super) fn reading(folder: &Path) -> Access {
     let text = format!("version: 1\npaths: {{read: [{}]}}\n", folder.display());
     Access::from(Some(Policy::parse(Path::new("policy.yaml"), &text).expect("valid")))
 }
@@ -60,8 +60,15 @@ fn http(address: SocketAddr) -> HttpProbe {
         url: format!("http://ann:s3cret@{address}/health?token=s3cret#x"),
         expect: Vec::new(),
         contains: None,
+        json: Vec::new(),
+        pin: None,
+        certificate: None,
         limits: Limits::default(),
     }
+}
+
+pub(super) fn probing() -> Probing {
+    Probing { language: Language::En, limit: Duration::from_secs(20) }
 }
 
 fn above(warning: f64, critical: f64) -> Limits {
@@ -136,12 +143,12 @@ async fn a_refused_connection_and_an_unknown_name_have_words() {
     assert_eq!(report.status, Status::Critical);
     assert!(report.text.ends_with("não pôde ser alcançado: conexão recusada"), "{}", report.text);
 
-    let tcp = TcpProbe { address: address.to_string(), limits: Limits::default() };
+    let tcp = TcpProbe { address: address.to_string(), banner: None, limits: Limits::default() };
     let report = run(Probe::Tcp(tcp)).await;
     assert_eq!(report.status, Status::Critical);
     assert!(report.text.ends_with("conexão recusada"), "{}", report.text);
 
-    let tcp = TcpProbe { address: "no-such-host.invalid:80".to_owned(), limits: Limits::default() };
+    let tcp = TcpProbe { address: "no-such-host.invalid:80".to_owned(), banner: None, limits: Limits::default() };
     let report = run_with(Access::NoPolicy, Language::En, Probe::Tcp(tcp), 10_000).await;
     assert_eq!(report.status, Status::Critical);
     assert!(report.text.contains("name was not resolved") || report.text.contains("did not answer"), "{}", report.text);
@@ -162,14 +169,15 @@ async fn a_wrong_address_is_a_matter_of_configuration() {
     let report = run(Probe::Http(bad)).await;
     assert_eq!((report.status, report.cause), (Status::Unknown, Some(UnknownCause::NotConfigured)));
     assert!(!report.text.contains("s3cret"), "{}", report.text);
-    let bad = TcpProbe { address: "portal".to_owned(), limits: Limits::default() };
+    let bad = TcpProbe { address: "portal".to_owned(), banner: None, limits: Limits::default() };
     assert_eq!(run(Probe::Tcp(bad)).await.cause, Some(UnknownCause::NotConfigured));
 }
 
 #[tokio::test]
 async fn an_open_port_is_ok() {
     let address = server("").await;
-    let report = run(Probe::Tcp(TcpProbe { address: address.to_string(), limits: Limits::default() })).await;
+    let report =
+        run(Probe::Tcp(TcpProbe { address: address.to_string(), banner: None, limits: Limits::default() })).await;
     assert_eq!((report.status, report.unit.as_deref()), (Status::Ok, Some("ms")), "{}", report.text);
 }
 

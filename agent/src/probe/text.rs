@@ -5,7 +5,7 @@ use std::{error::Error as StdError, io};
 use farol_protocol::Language;
 
 use crate::{
-    text::catalogue,
+    text::{catalogue, cut},
     tls::{causes, tls_error},
 };
 
@@ -63,6 +63,111 @@ catalogue! {
         JournalNotAllowed: "a política do servidor não permite ler o diário de {unit}; inclua-a em logs", "the host's policy does not allow reading the journal of {unit}; add it to logs";
         JournalNotHere: "o coordenador não lê diários; deixe esta verificação com um servidor que tenha o agente", "the coordinator reads no journal; give this check to a host that has the agent";
         NoJournal: "este servidor não tem journalctl", "this host has no journalctl";
+        HttpNoJson: "{url} respondeu {status} em {ms} ms, mas o corpo não é um documento JSON de até 1 MiB", "{url} answered {status} in {ms} ms, but its body is no JSON document of up to 1 MiB";
+        HttpDiffers: "{url} respondeu {status} em {ms} ms, mas `{at}` é {is} (esperado {expected})", "{url} answered {status} in {ms} ms, but `{at}` is {is} (expected {expected})";
+        HttpCertificate: "{url} respondeu {status} em {ms} ms, mas o certificado vence em {days} dias", "{url} answered {status} in {ms} ms, but its certificate ends in {days} days";
+        HttpNoCertificate: "{url} respondeu {status} em {ms} ms, mas o certificado não pôde ser lido", "{url} answered {status} in {ms} ms, but its certificate could not be read";
+        CertificateOk: "o certificado de {target} vale por mais {value} dias", "the certificate of {target} is valid for {value} more days";
+        CertificateOver: "o certificado de {target} vale por mais {value} dias (limite {limit})", "the certificate of {target} is valid for {value} more days (limit {limit})";
+        CertificateChanged: "o certificado de {target} mudou: agora é {fingerprint}; se a troca foi sua, ponha este valor em `pin`", "the certificate of {target} has changed: now it is {fingerprint}; if the change was yours, put this value into `pin`";
+        CertificateRefused: "o certificado de {target} não é confiável: {why} (restam {value} dias)", "the certificate of {target} is not trusted: {why} ({value} days left)";
+        CertificateUnreadable: "o certificado de {target} não pôde ser lido", "the certificate of {target} could not be read";
+        TcpBanner: "{target} aceitou a conexão, mas disse `{line}` (esperado `{expected}`)", "{target} accepted the connection, but said `{line}` (expected `{expected}`)";
+        InodesOk: "{mount} tem {value}% dos inodes em uso", "{mount} has {value}% of its inodes in use";
+        InodesOver: "{mount} tem {value}% dos inodes em uso (limite {limit}%)", "{mount} has {value}% of its inodes in use (limit {limit}%)";
+        InodesNone: "o sistema de arquivos de {mount} não tem um número fixo de inodes", "the file system of {mount} has no fixed number of inodes";
+        ForecastOk: "neste ritmo ({rate} MiB/h), {mount} estará cheio em {value} horas", "at this rate ({rate} MiB/h), {mount} is full in {value} hours";
+        ForecastOver: "neste ritmo ({rate} MiB/h), {mount} estará cheio em {value} horas (limite {limit})", "at this rate ({rate} MiB/h), {mount} is full in {value} hours (limit {limit})";
+        ForecastFlat: "o uso de {mount} não está crescendo", "the use of {mount} does not grow";
+        ForecastEarly: "ainda não há histórico de {mount} para uma previsão: {minutes} de {enough} minutos, em pelo menos 4 leituras", "there is not enough history of {mount} for a forecast yet: {minutes} of {enough} minutes, in at least 4 readings";
+        ForecastNoSize: "o sistema de arquivos de {mount} não informa o seu tamanho", "the file system of {mount} does not tell its size";
+        SwapOk: "a área de troca tem {value}% em uso", "swap has {value}% in use";
+        SwapOver: "a área de troca tem {value}% em uso (limite {limit}%)", "swap has {value}% in use (limit {limit}%)";
+        SwapNone: "este servidor não tem área de troca", "this host has no swap";
+        PortOpen: "a porta {port}/{protocol} está aberta neste servidor", "port {port}/{protocol} is open on this host";
+        PortClosed: "nada escuta na porta {port}/{protocol} deste servidor", "nothing listens on port {port}/{protocol} of this host";
+        PortOther: "a porta {port}/{protocol} está aberta, mas não por `{process}`", "port {port}/{protocol} is open, but not by `{process}`";
+        PortHidden: "a porta {port}/{protocol} está aberta, mas o agente não pode ver se é de `{process}`; retire `process` ou rode o agente como o mesmo usuário", "port {port}/{protocol} is open, but the agent may not see whether by `{process}`; remove `process` or run the agent as the same user";
+        PortNotHere: "as portas abertas só podem ser vistas no Linux", "open ports can be seen on Linux only";
+        DnsOk: "{name} {type}: {values}, em {ms} ms por {server}", "{name} {type}: {values}, in {ms} ms from {server}";
+        DnsSlow: "{name} {type}: {values}, em {ms} ms por {server} (limite {limit} ms)", "{name} {type}: {values}, in {ms} ms from {server} (limit {limit} ms)";
+        DnsOther: "{name} {type}: {values}, sem o valor esperado {expected} (por {server})", "{name} {type}: {values}, without the expected {expected} (from {server})";
+        DnsNoName: "o nome {name} não existe (por {server}, tipo {type})", "the name {name} does not exist (from {server}, type {type})";
+        DnsNoRecord: "o nome {name} existe, mas sem registro {type} (por {server})", "the name {name} exists, but without a record {type} (from {server})";
+        DnsFailed: "o servidor de nomes {server} falhou ao responder {name} {type}: {why}", "the name server {server} failed on {name} {type}: {why}";
+        DnsSilent: "o servidor de nomes {server} não respondeu {name} {type} em {seconds} s", "the name server {server} did not answer {name} {type} within {seconds} s";
+        DnsNoServer: "não há servidor de nomes em {server}; indique um endereço IP em `server`", "there is no name server in {server}; give an IP address in `server`";
+        DnsBadName: "`{name}` não é um nome possível", "`{name}` is no possible name";
+        PingOk: "{target} respondeu em {value} ms ({loss}% sem resposta)", "{target} answered in {value} ms ({loss}% unanswered)";
+        PingSlow: "{target} respondeu em {value} ms (limite {limit} ms; {loss}% sem resposta)", "{target} answered in {value} ms (limit {limit} ms; {loss}% unanswered)";
+        PingLoss: "{target} respondeu em {value} ms, mas {loss}% ficaram sem resposta (limite {limit}%)", "{target} answered in {value} ms, but {loss}% stayed unanswered (limit {limit}%)";
+        PingNone: "{target} não respondeu a nenhum de {total} pedidos de eco", "{target} answered none of {total} echo requests";
+        PingNoGateway: "este servidor não tem rota padrão", "this host has no default route";
+        PingTarget: "a verificação precisa de `address` ou de `gateway: true`", "the check needs `address` or `gateway: true`";
+        PingDenied: "o sistema não deixa o agente enviar pedidos de eco; ajuste net.ipv4.ping_group_range (sysctl) para incluir o grupo do agente", "the system does not let the agent send echo requests; set net.ipv4.ping_group_range (sysctl) so that it includes the agent's group";
+        UnitsOk: "nenhuma unidade falhou ({failed}) nem está sendo reiniciada ({restarting})", "no unit failed ({failed}) or keeps restarting ({restarting})";
+        UnitsBad: "{failed} unidades falharam e {restarting} foram reiniciadas: {names}", "{failed} units failed and {restarting} restarted: {names}";
+        UnitsUnknown: "o systemd não informou as unidades: {why}", "systemd did not tell about its units: {why}";
+        UnitsNone: "as unidades não podem ser verificadas: o systemd não está em execução neste servidor", "units cannot be checked: systemd does not run on this host";
+        ContainersOk: "nenhum de {total} contêineres está com problema", "none of {total} containers is in trouble";
+        ContainersBad: "{value} de {total} contêineres com problema: {names}", "{value} of {total} containers in trouble: {names}";
+        ContainersUnread: "{unread} contêineres não puderam ser lidos", "{unread} containers could not be read";
+        EngineBroke: "o motor de contêineres não informou os contêineres: {why}", "the container engine did not tell about its containers: {why}";
+        JournalRateOk: "{value} linhas por minuto com `{pattern}` nos últimos {minutes} minutos", "{value} lines a minute with `{pattern}` in the last {minutes} minutes";
+        JournalRateOver: "{value} linhas por minuto com `{pattern}` nos últimos {minutes} minutos (limite {limit})", "{value} lines a minute with `{pattern}` in the last {minutes} minutes (limit {limit})";
+        FileOk: "{file} tem {value} horas e {size}", "{file} is {value} hours old and has {size}";
+        FileOver: "{file} tem {value} horas (limite {limit}) e {size}", "{file} is {value} hours old (limit {limit}) and has {size}";
+        FileSmall: "{file} tem só {size} (mínimo {least}) e {value} horas", "{file} has only {size} (minimum {least}) and is {value} hours old";
+        FileMissing: "não há nenhum arquivo {path}", "there is no file {path}";
+        IntegrityOk: "{file} está íntegro ({value} falhas)", "{file} is sound ({value} faults)";
+        IntegrityBad: "{file} está danificado: {why}", "{file} is damaged: {why}";
+        TimeOk: "o relógio difere {ms} ms da sua fonte ({by})", "the clock differs {ms} ms from its source ({by})";
+        TimeOver: "o relógio difere {ms} ms da sua fonte ({by}; limite {limit} s)", "the clock differs {ms} ms from its source ({by}; limit {limit} s)";
+        TimeSynchronised: "o relógio está sincronizado ({by}); a diferença não é informada", "the clock is synchronised ({by}); by how much it differs is not told";
+        TimeUnsynchronised: "o relógio não está sincronizado com nenhuma fonte ({by})", "the clock is not synchronised with any source ({by})";
+        TimeNone: "nem chrony nem systemd informam sobre o relógio: {why}", "neither chrony nor systemd tells about the clock: {why}";
+        ZfsOk: "os pools ZFS estão íntegros; o mais cheio, {pool}, tem {value}% em uso", "the ZFS pools are sound; the fullest, {pool}, has {value}% in use";
+        ZfsOver: "o pool ZFS {pool} tem {value}% em uso (limite {limit}%)", "the ZFS pool {pool} has {value}% in use (limit {limit}%)";
+        ZfsBad: "pools ZFS com problema: {names}", "ZFS pools in trouble: {names}";
+        ZfsMissing: "o pool ZFS {pool} não existe ou não está importado", "the ZFS pool {pool} does not exist or is not imported";
+        ZfsNone: "este servidor não tem pools ZFS", "this host has no ZFS pools";
+        ZfsNoNumber: "os pools ZFS estão íntegros, mas não informam o uso", "the ZFS pools are sound, but do not tell their use";
+        SmartOk: "{total} discos íntegros; o mais quente está a {value} °C", "{total} drives are sound; the hottest is at {value} °C";
+        SmartHot: "{total} discos íntegros, mas o mais quente está a {value} °C (limite {limit})", "{total} drives are sound, but the hottest is at {value} °C (limit {limit})";
+        SmartCool: "{total} discos íntegros; não informam a temperatura", "{total} drives are sound; they do not tell their temperature";
+        SmartFails: "discos que declaram falha: {names}", "drives that say they fail: {names}";
+        SmartWorn: "discos com setores ruins ou gastos: {names}", "drives with bad sectors or worn out: {names}";
+        SmartUnread: "discos que não puderam ser lidos: {names}; dê ao agente uma regra do sudo para o smartctl, como em docs/CHECKS.md", "drives that could not be read: {names}; give the agent a sudo rule for smartctl, as in docs/CHECKS.md";
+        SmartNone: "o smartctl não encontra discos neste servidor", "smartctl finds no drives on this host";
+        RaidOk: "os {total} arranjos RAID estão completos", "all {total} RAID arrays are complete";
+        RaidBusy: "os {total} arranjos RAID estão completos, mas em reconstrução: {busy}", "all {total} RAID arrays are complete, but being rebuilt: {busy}";
+        RaidBad: "arranjos RAID incompletos: {names}", "RAID arrays that lack members: {names}";
+        RaidNone: "este servidor não tem arranjos RAID por software", "this host has no software RAID";
+        UpdatesOk: "{value} pacotes esperam atualização ({security} de segurança {names})", "{value} packages wait for an update ({security} for security {names})";
+        UpdatesOver: "{value} pacotes esperam atualização (limite {limit}; {security} de segurança {names})", "{value} packages wait for an update (limit {limit}; {security} for security {names})";
+        UpdatesSecurity: "{security} atualizações de segurança esperam (limite {limit}), de {value} ao todo: {names}", "{security} security updates wait (limit {limit}), of {value} in all: {names}";
+        UpdatesStale: "nenhuma atualização é conhecida, mas as listas de pacotes têm {days} dias; rode apt-get update", "no update is known, but the package lists are {days} days old; run apt-get update";
+        UpdatesNoLists: "nenhuma atualização é conhecida, mas não há listas de pacotes; rode apt-get update", "no update is known, but there are no package lists; run apt-get update";
+        RebootNot: "o servidor não precisa ser reiniciado", "the host need not be restarted";
+        RebootAsked: "o servidor precisa ser reiniciado há {value} dias ({names})", "the host has needed a restart for {value} days ({names})";
+        RebootKernel: "o servidor precisa ser reiniciado há {value} dias: o kernel {newest} está instalado, {running} está em execução", "the host has needed a restart for {value} days: the kernel {newest} is installed, {running} is running";
+        RebootNoKernel: "não há como saber se o servidor precisa ser reiniciado: os módulos do kernel em execução não estão aqui, como num contêiner", "whether the host must be restarted cannot be told: the modules of the running kernel are not here, as in a container";
+        MailOk: "{value} mensagens na fila, {deferred} adiadas{about}", "{value} messages in the queue, {deferred} deferred{about}";
+        MailOver: "{value} mensagens na fila (limite {limit}), {deferred} adiadas{about}", "{value} messages in the queue (limit {limit}), {deferred} deferred{about}";
+        MailDeferred: "{deferred} mensagens adiadas (limite {limit}), de {value} na fila{about}", "{deferred} messages deferred (limit {limit}), of {value} in the queue{about}";
+        MailOldest: "; a mais antiga tem {hours} horas", "; the oldest is {hours} hours old";
+        MailUnread: "{value} mensagens na fila, mas parte da lista não pôde ser lida", "{value} messages in the queue, but part of the list could not be read";
+        MailDenied: "o Postfix não deixa o agente ver a fila; inclua o usuário do agente em authorized_mailq_users (main.cf)", "Postfix does not let the agent see its queue; add the agent's user to authorized_mailq_users (main.cf)";
+        MailFailed: "a fila do Postfix não pôde ser lida: {why}", "Postfix's queue could not be read: {why}";
+        NoProgram: "este servidor não tem o programa {program}", "this host has no program {program}";
+        ProgramFailed: "{program} falhou: {why}", "{program} failed: {why}";
+        ProgramOdd: "a resposta de {program} não pôde ser entendida: {why}", "the answer of {program} could not be understood: {why}";
+        WhatPorts: "as portas abertas", "its open ports";
+        WhatFiles: "os arquivos", "the files";
+        WhatArrays: "os arranjos RAID", "its RAID arrays";
+        WhatKernels: "os kernels instalados", "its installed kernels";
+        WhatRoutes: "as rotas", "its routes";
+        WhatGateway: "o gateway {address}", "the gateway {address}";
         PathRelative: "`{path}` não é um caminho absoluto", "`{path}` is not an absolute path";
         PathNoPolicy: "o servidor não tem política; para ler {path}, crie-a com paths.read", "the host has no policy; to read {path}, create one with paths.read";
         PathNotAllowed: "a política do servidor não permite ler {path}; inclua-o em paths.read", "the host's policy does not allow reading {path}; add it to paths.read";
@@ -122,6 +227,11 @@ pub fn is_local(error: &(dyn StdError + 'static)) -> bool {
         let exhausted = io.raw_os_error().is_some_and(|code| OUT_OF_FILES.contains(&code));
         exhausted || matches!(io.kind(), Kind::PermissionDenied | Kind::AddrNotAvailable | Kind::OutOfMemory)
     })
+}
+
+/// A text from elsewhere on one line, cut, without control characters.
+pub(super) fn printable(text: &str, limit: usize) -> String {
+    cut(&text.replace(char::is_control, " "), limit)
 }
 
 /// ENFILE and EMFILE, which have no kind of their own.
