@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use farol_protocol::{Language, Timestamp, yaml::nearest};
+use farol_protocol::{Language, Timestamp, report::CheckSpec, yaml::nearest};
 use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -150,8 +150,8 @@ struct DoctorArgs {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// Id of the check.
-    name: String,
+    /// Id of the check; without it the assigned checks are listed.
+    name: Option<String>,
     #[command(flatten)]
     policy: PolicyArg,
     /// Language of the report; the coordinator's when absent.
@@ -337,13 +337,16 @@ async fn check(state: &StateDir, args: &CheckArgs) -> Result<(), Error> {
             "no checks are assigned to this host yet; start the agent and let it connect".to_owned(),
         ));
     };
+    let Some(name) = args.name.as_deref() else {
+        return list_checks(&assignment.checks, args.json);
+    };
     let names = || assignment.checks.iter().map(|spec| spec.id.as_str());
-    let Some(spec) = assignment.checks.iter().find(|spec| spec.id.as_str() == args.name) else {
-        let near = match nearest(&args.name, names()) {
+    let Some(spec) = assignment.checks.iter().find(|spec| spec.id.as_str() == name) else {
+        let near = match nearest(name, names()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("assigned are: {}", names().collect::<Vec<_>>().join(", ")),
         };
-        return Err(Error::Usage(format!("`{}` is not assigned to this host; {near}", args.name)));
+        return Err(Error::Usage(format!("`{name}` is not assigned to this host; {near}")));
     };
     let access = Access::from(Policy::load(&args.policy.policy)?);
     let config = Config::load(state.root(), None, Settings::default())?;
@@ -354,6 +357,28 @@ async fn check(state: &StateDir, args: &CheckArgs) -> Result<(), Error> {
         return print_json(&report);
     }
     print(&format!("{:<8} {}\n", report.status.as_str(), report.text))
+}
+
+fn list_checks(checks: &[CheckSpec], as_json: bool) -> Result<(), Error> {
+    if as_json {
+        return print_json(&checks);
+    }
+    if checks.is_empty() {
+        return print("No checks are assigned to this host.\n");
+    }
+    print(&listed(checks))
+}
+
+/// One line for each check: what it is called, what it looks at, how often.
+fn listed(checks: &[CheckSpec]) -> String {
+    let width = checks.iter().map(|spec| spec.id.as_str().len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for spec in checks {
+        let every = humantime::format_duration(std::time::Duration::from_millis(spec.every_ms));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{:<width$}  {:<16}  every {every}", spec.id.as_str(), spec.probe.kind());
+    }
+    text
 }
 
 async fn show_journal(state: &StateDir, as_json: bool) -> Result<(), Error> {
@@ -400,6 +425,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_assigned_checks_are_listed_with_their_kind() {
+        let check = |id: &str, probe: &str| CheckSpec {
+            id: id.parse().expect("valid"),
+            every_ms: 300_000,
+            timeout_ms: 10_000,
+            probe: serde_json::from_str(probe).expect("valid"),
+        };
+        let checks = [check("host/disk", r#"{"disk": {"mount": "/"}}"#), check("host/r", r#"{"raid": {}}"#)];
+        assert_eq!(listed(&checks), "host/disk  disk              every 5m\nhost/r     raid              every 5m\n");
+        let cli = Cli::try_parse_from(["farol-agent", "check", "--json"]);
+        assert!(cli.is_ok(), "the name may be left out");
     }
 
     #[test]

@@ -93,8 +93,8 @@ enum Body {
     Fine,
     LacksText,
     NoJson,
-    /// Where, and what stands there instead.
-    Differs(String, String),
+    /// Where, what stands there, and what should.
+    Differs(String, String, String),
     Broke(reqwest::Error),
 }
 
@@ -143,7 +143,7 @@ async fn document(mut response: Response, text: &str, wanted: &[JsonMatch]) -> B
                 Some(Value::Object(_)) => "{…}".to_owned(),
                 Some(value) => cut(&value.to_string(), 80),
             };
-            Body::Differs(wanted.at.clone(), instead)
+            Body::Differs(wanted.at.clone(), instead, cut(&wanted.is.to_string(), 80))
         }
     }
 }
@@ -196,11 +196,8 @@ fn judge(probing: Probing, probe: &HttpProbe, target: &str, answer: &Answer) -> 
             seen(Status::Critical, Text::HttpBroke, &[("why", &cause_words(probing.language, error))])
         }
         Body::NoJson => seen(Status::Critical, Text::HttpNoJson, &[]),
-        Body::Differs(at, instead) => {
-            let wanted =
-                probe.json.iter().find(|wanted| wanted.at == *at).map(|wanted| cut(&wanted.is.to_string(), 80));
-            let values = [("at", at.as_str()), ("is", instead), ("expected", wanted.as_deref().unwrap_or_default())];
-            seen(Status::Critical, Text::HttpDiffers, &values)
+        Body::Differs(at, instead, wanted) => {
+            seen(Status::Critical, Text::HttpDiffers, &[("at", at), ("is", instead), ("expected", wanted)])
         }
         Body::LacksText => {
             let text = probe.contains.as_deref().unwrap_or_default();

@@ -58,7 +58,7 @@ fn devices(document: &Value) -> Vec<(String, String)> {
         .filter_map(|device| {
             let text = |key: &str| device.get(key).and_then(Value::as_str);
             let (name, kind) = (text("name")?, text("type")?);
-            (name.starts_with("/dev/") && !name.contains("..") && safe(name, "/_-.") && safe(kind, ",+_/"))
+            (name.starts_with("/dev/") && !name.contains("..") && safe(name, "/_-") && safe(kind, ",+_/"))
                 .then(|| (name.to_owned(), kind.to_owned()))
         })
         .collect()
