@@ -14,7 +14,7 @@ use crate::simulate;
 const CARGO_TOOLS: [(&str, &str); 2] = [("cargo-nextest", "0.9.143"), ("cargo-deny", "0.20.2")];
 /// Debian packages, each with a program that shows it is there.
 /// Without one of these its tests pass without having looked at anything.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("systemd-analyze", "systemd"),
     ("dbus-daemon", "dbus"),
     ("dash", "dash"),
@@ -22,6 +22,9 @@ const PACKAGES: [(&str, &str); 7] = [
     ("openssl", "openssl"),
     ("curl", "curl"),
     ("visudo", "sudo"),
+    ("nginx", "nginx-light"),
+    ("sshd", "openssh-server"),
+    ("postqueue", "postfix"),
 ];
 
 /// Runs all of it.
