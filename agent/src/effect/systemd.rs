@@ -66,7 +66,6 @@ impl Unit {
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
     pub(crate) name: String,
-    /// `loaded`, `not-found`.
     pub(crate) load: String,
     pub(crate) active: String,
     pub(crate) sub: String,
@@ -146,26 +145,24 @@ impl Bus {
 
     /// Services that are active or failed, with which of the two.
     pub(crate) async fn services(&self) -> zbus::Result<Vec<(String, String)>> {
-        let all = self.list(&["active", "failed"], &["*.service"]).await?;
-        Ok(all.into_iter().filter(|unit| unit.load == "loaded").map(|unit| (unit.name, unit.active)).collect())
+        let units = self.list(&["active", "failed"], &["*.service"]).await?;
+        Ok(units.into_iter().filter(|unit| unit.load == "loaded").map(|unit| (unit.name, unit.active)).collect())
     }
 
-    /// Loaded units in one of `states` whose name is one of `patterns`, or any.
+    /// Units in one of `states` whose name is one of `patterns`, or any.
     pub(crate) async fn list(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>> {
-        // Name, description, load, active and sub state, followed unit, path, job.
+        // Name, description, load, active, sub, followed unit, path, job, its type and path.
         type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
         let answer = self.call(ROOT, MANAGER, "ListUnitsByPatterns", &(states, patterns)).await?;
         let rows: Vec<Row> = answer.body().deserialize()?;
-        Ok(rows
-            .into_iter()
-            .map(|(name, _, load, active, sub, _, path, ..)| Listed { name, load, active, sub, path })
-            .collect())
+        let listed = |(name, _, load, active, sub, _, path, ..): Row| Listed { name, load, active, sub, path };
+        Ok(rows.into_iter().map(listed).collect())
     }
 
     /// Automatic restarts of a service.
     pub(crate) async fn restarts(&self, service: &Listed) -> zbus::Result<u32> {
         let value = self.property(service.path.as_str(), "org.freedesktop.systemd1.Service", "NRestarts").await?;
-        Ok(u32::try_from(&*value)?)
+        u32::try_from(&*value)
     }
 
     /// Asks for a job on a unit.
@@ -309,13 +306,13 @@ pub(crate) mod fake {
         match method.as_str() {
             "ListUnitsByPatterns" => {
                 let (states, patterns): (Vec<String>, Vec<String>) = body.deserialize().expect("two lists");
-                let row = |name: &str, active: &str, sub: &str| {
+                let row = |name: &str, load: &str, active: &str, sub: &str| {
                     let path = object(&format!("{ROOT}/unit/{}", name.trim_end_matches(".service")));
                     let text = |text: &str| text.to_owned();
                     (
                         text(name),
                         text("d"),
-                        text("loaded"),
+                        text(load),
                         text(active),
                         text(sub),
                         text(""),
@@ -326,11 +323,13 @@ pub(crate) mod fake {
                     )
                 };
                 let rows: Vec<_> = if states == ["failed"] {
-                    failed.lock().expect("whole").iter().map(|name| row(name, "failed", "failed")).collect()
+                    failed.lock().expect("whole").iter().map(|name| row(name, "loaded", "failed", "failed")).collect()
                 } else {
                     assert_eq!(patterns, ["*.service"]);
                     let active = active.lock().expect("whole");
-                    active.iter().filter(|(_, runs)| **runs).map(|(name, _)| row(name, "active", "running")).collect()
+                    let runs = active.iter().filter(|(_, runs)| **runs);
+                    let removed = row("gone.service", "not-found", "active", "running");
+                    runs.map(|(name, _)| row(name, "loaded", "active", "running")).chain([removed]).collect()
                 };
                 connection.reply(&header, &rows).await.expect("sent");
             }
@@ -374,33 +373,6 @@ pub(crate) mod fake {
                 if unit == "weak.service" {
                     removed(&unit, "failed").await;
                 }
-            }
-            "ListUnitsByPatterns" => {
-                let (states, patterns): (Vec<String>, Vec<String>) = body.deserialize().expect("two lists");
-                assert_eq!((states.len(), patterns), (2, vec!["*.service".to_owned()]));
-                let row = |name: &String, load: &str| {
-                    let (unit, job) = (object(&format!("{ROOT}/unit/x")), object("/"));
-                    let state = "active".to_owned();
-                    let [none, load] = [String::new(), load.to_owned()];
-                    (
-                        name.clone(),
-                        none.clone(),
-                        load,
-                        state,
-                        "running".to_owned(),
-                        none.clone(),
-                        unit,
-                        0_u32,
-                        none,
-                        job,
-                    )
-                };
-                let mut rows: Vec<_> = {
-                    let active = active.lock().expect("whole");
-                    active.iter().filter(|(_, active)| **active).map(|(name, _)| row(name, "loaded")).collect()
-                };
-                rows.push(row(&"gone.service".to_owned(), "not-found"));
-                connection.reply(&header, &rows).await.expect("sent");
             }
             "Cancel" => {
                 calls.lock().expect("whole").push(format!("Cancel {path}"));
