@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use anyhow::Result;
@@ -34,8 +33,6 @@ pub struct Cluster {
     pub forbidden: BTreeSet<String>,
     /// Nodes that do not answer the others.
     pub away: BTreeSet<String>,
-    /// For how long a refused login waits; a real one waits for 3 s.
-    pub refusal: Duration,
 }
 
 impl FakeProxmox {
@@ -203,7 +200,6 @@ impl Cluster {
             data: data.into_iter().map(|(path, data)| (path.to_owned(), data)).collect(),
             forbidden: BTreeSet::new(),
             away: BTreeSet::new(),
-            refusal: Duration::ZERO,
         }
     }
 
@@ -242,8 +238,6 @@ impl Cluster {
             );
         }
         if asked.header("authorization") != Some(&format!("PVEAPIToken={USER}={SECRET}")) {
-            // A stand-in has a thread to lose, and its wait is short.
-            std::thread::sleep(self.refusal);
             return refused(401, "No ticket").because("authentication failure");
         }
         if asked.method != "GET" || !asked.body.is_empty() {

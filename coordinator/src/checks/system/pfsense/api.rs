@@ -37,7 +37,7 @@ pub(super) enum Trouble {
     /// The API answered, and not with success.
     Api { path: String, status: u16, id: String, message: String },
     /// Something else than the API answered.
-    Other(Answer),
+    Other(Box<Answer>),
 }
 
 impl<'a> Firewall<'a> {
@@ -90,7 +90,7 @@ impl<'a> Firewall<'a> {
             if answer.status == 401 {
                 self.hold();
             }
-            return Err(Trouble::Other(answer));
+            return Err(Trouble::Other(Box::new(answer)));
         };
         if answer.is_success() {
             return Ok(envelope.get("data").cloned().unwrap_or_default());
