@@ -97,7 +97,7 @@ async fn the_scenario_of_ollama_tells_its_outcomes_apart() {
     let fake = FakeOllama::start(ollama::Mood::Fine).await.unwrap();
     let url = fake.url();
     let model = ("AGENTIC_LLM_MODEL", "qwen2.5:7b-instruct");
-    let look = async || hand.one("ollama.vm123.health", &[("OLLAMA_BASE_URL", &url), model]).await;
+    let look = async || hand.one("ollama.vm123.health/service", &[("OLLAMA_BASE_URL", &url), model]).await;
 
     saw(told, look().await, "ok", "tem o modelo `qwen2.5:7b-instruct` (7.6B, Q4_K_M)");
     fake.set_models(json!([ollama::model("nomic-embed-text:latest")]));
@@ -111,11 +111,11 @@ async fn the_scenario_of_ollama_tells_its_outcomes_apart() {
     fake.set_mood(ollama::Mood::Locked);
     saw(told, look().await, "unknown", "recusou o acesso (401");
     let proxy = Fake::start(Product::BadGateway).await.unwrap();
-    let seen = hand.one("ollama.vm123.health", &[("OLLAMA_BASE_URL", &proxy.url()), model]).await;
+    let seen = hand.one("ollama.vm123.health/service", &[("OLLAMA_BASE_URL", &proxy.url()), model]).await;
     saw(told, seen, "critical", "502");
-    let seen = hand.one("ollama.vm123.health", &[("OLLAMA_BASE_URL", &nobody().await), model]).await;
+    let seen = hand.one("ollama.vm123.health/service", &[("OLLAMA_BASE_URL", &nobody().await), model]).await;
     saw(told, seen, "critical", "conexão recusada");
-    let reports = hand.check("ollama.vm123.health", &[model]).await;
+    let reports = hand.check("ollama.vm123.health/service", &[model]).await;
     assert_eq!(reports[0]["cause"], "not_configured", "{reports:?}");
     saw(told, (words(&reports[0], "status"), words(&reports[0], "text")), "unknown", "OLLAMA_BASE_URL");
     assert!(fake.prompts().is_empty(), "looking for a model asks it nothing");
