@@ -165,7 +165,7 @@ impl Bus {
     /// Automatic restarts of a service.
     pub(crate) async fn restarts(&self, service: &Listed) -> zbus::Result<u32> {
         let value = self.property(service.path.as_str(), "org.freedesktop.systemd1.Service", "NRestarts").await?;
-        Ok(u32::try_from(&*value)?)
+        u32::try_from(&*value)
     }
 
     /// Asks for a job on a unit.

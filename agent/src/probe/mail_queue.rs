@@ -15,7 +15,11 @@ use crate::text::cut;
 const MOST_NAMED: usize = 3;
 
 pub(super) async fn run(probing: Probing, probe: &MailQueueProbe, now: Timestamp) -> Seen {
-    let output = match program::run(probing, "postqueue", &["-j"]).await {
+    ask(probing, probe, &["-j"], now).await
+}
+
+async fn ask(probing: Probing, probe: &MailQueueProbe, arguments: &[&str], now: Timestamp) -> Seen {
+    let output = match program::run(probing, "postqueue", arguments).await {
         Ok(output) => output,
         Err(seen) => return *seen,
     };
@@ -183,6 +187,104 @@ mod tests {
         let report = seen(QUEUE, warns(4.0), warns(2.0));
         assert_eq!((report.status, report.value), (Status::Warning, Some(3.0)), "{}", report.text);
         assert_eq!(seen(QUEUE, warns(4.0), warns(3.0)).status, Status::Ok);
+    }
+
+    /// A Postfix of its own, whose only way out is a closed port.
+    struct Postfix(tempfile::TempDir);
+
+    impl Postfix {
+        /// None where it is not installed, or this is not root.
+        async fn start() -> Option<Self> {
+            let installed = ["postfix", "postqueue", "sendmail"].iter().all(|name| crate::exec::resolve(name).is_some());
+            if !installed || !rustix::process::geteuid().is_root() {
+                eprintln!("Postfix is not installed, or this is not root: nothing was looked at");
+                return None;
+            }
+            let postfix = Self(tempfile::tempdir().expect("a folder"));
+            let at = |name: &str| postfix.0.path().join(name);
+            for name in ["etc", "queue", "data"] {
+                std::fs::create_dir(at(name)).expect("made");
+            }
+            let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(postfix.0.path(), open).expect("opened");
+            let services = ["/usr/share/postfix/master.cf.dist", "/etc/postfix/master.cf.proto"];
+            let services = services.iter().find_map(|path| std::fs::read_to_string(path).ok())?;
+            // It must not listen on port 25.
+            let quiet = services.lines().filter(|line| !line.starts_with("smtp      inet"));
+            std::fs::write(at("etc/master.cf"), quiet.collect::<Vec<_>>().join("\n") + "\n").expect("written");
+            let main = format!(
+                "compatibility_level = 3.6\nqueue_directory = {queue}\ndata_directory = {data}\nmail_owner = postfix\n\
+                 setgid_group = postdrop\nmyhostname = mail.example.net\nmydestination =\nrelayhost = [127.0.0.1]:9\n\
+                 inet_interfaces = loopback-only\nsmtp_host_lookup = native\nsmtp_dns_support_level = disabled\n\
+                 maillog_file = {log}\nmaillog_file_prefixes = {folder}\n",
+                queue = at("queue").display(),
+                data = at("data").display(),
+                log = at("log").display(),
+                folder = postfix.0.path().display(),
+            );
+            std::fs::write(at("etc/main.cf"), main).expect("written");
+            let owned = tokio::process::Command::new("chown").arg("postfix").arg(at("data")).status().await;
+            assert!(owned.expect("runs").success());
+            postfix.tell("start").await;
+            Some(postfix)
+        }
+
+        fn config(&self) -> String {
+            self.0.path().join("etc").display().to_string()
+        }
+
+        async fn tell(&self, verb: &str) {
+            let told = tokio::process::Command::new("postfix").args(["-c", &self.config(), verb]).output().await;
+            assert!(told.as_ref().is_ok_and(|output| output.status.success()), "{told:?}");
+        }
+
+        async fn send(&self, to: &str) {
+            use tokio::io::AsyncWriteExt as _;
+
+            let mut sendmail = tokio::process::Command::new("sendmail")
+                .args(["-C", &self.config(), "-f", "ann@example.net", to])
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .expect("starts");
+            let mut stdin = sendmail.stdin.take().expect("a pipe");
+            stdin.write_all(b"Subject: x\n\nx\n").await.expect("written");
+            drop(stdin);
+            assert!(sendmail.wait().await.expect("ends").success());
+        }
+    }
+
+    impl Drop for Postfix {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("postfix").args(["-c", &self.config(), "stop"]).output();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_queue_of_a_real_postfix_is_read_until_it_stops() {
+        let Some(postfix) = Postfix::start().await else { return };
+        let config = postfix.config();
+        let look = async || {
+            let probe = MailQueueProbe { limits: Limits::default(), deferred: warns(1.0) };
+            ask(probing(), &probe, &["-c", &config, "-j"], Timestamp::now()).await
+        };
+        let began = std::time::Instant::now();
+        let mut seen = look().await;
+        // It creates its sockets after `start` has returned.
+        while seen.status != Status::Ok {
+            assert!(began.elapsed().as_secs() < 60, "{}", seen.text);
+            seen = look().await;
+        }
+        assert_eq!(seen.value, Some(0.0), "{}", seen.text);
+        postfix.send("bob@example.org").await;
+        while seen.status != Status::Warning {
+            assert!(began.elapsed().as_secs() < 60, "{}", seen.text);
+            seen = look().await;
+        }
+        assert_eq!(seen.value, Some(1.0));
+        assert!(seen.text.contains("example.org: Connection refused (1)") && !seen.text.contains("bob"), "{}", seen.text);
+        postfix.tell("stop").await;
+        let stopped = look().await;
+        assert!(stopped.status != Status::Ok, "root reads the files themselves, others nothing: {}", stopped.text);
     }
 
     #[test]

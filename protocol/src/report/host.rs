@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Limits, Worse};
 
-/// See [`Probe::Inodes`](super::Probe::Inodes).
+/// See [`super::Probe::Inodes`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -19,7 +19,7 @@ pub struct InodesProbe {
     pub limits: Limits,
 }
 
-/// See [`Probe::DiskForecast`](super::Probe::DiskForecast). Unknown until half
+/// See [`super::Probe::DiskForecast`]. Unknown until half
 /// an hour was seen; a file system that does not fill up is ok.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -32,7 +32,7 @@ pub struct DiskForecastProbe {
     pub limits: Limits,
 }
 
-/// See [`Probe::Port`](super::Probe::Port). Critical: nothing listens, or
+/// See [`super::Probe::Port`]. Critical: nothing listens, or
 /// another process does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -61,7 +61,7 @@ pub enum PortProtocol {
     Udp,
 }
 
-/// See [`Probe::Certificate`](super::Probe::Certificate). Critical as well:
+/// See [`super::Probe::Certificate`]. Critical as well:
 /// it is not trusted, or no TLS is spoken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -80,7 +80,7 @@ pub struct CertificateProbe {
     pub limits: Limits,
 }
 
-/// See [`Probe::Dns`](super::Probe::Dns).
+/// See [`super::Probe::Dns`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -140,7 +140,7 @@ impl DnsType {
     }
 }
 
-/// See [`Probe::Ping`](super::Probe::Ping). Critical as well: no echo came back.
+/// See [`super::Probe::Ping`]. Critical as well: no echo came back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -162,7 +162,7 @@ pub struct PingProbe {
     pub loss: Limits,
 }
 
-/// See [`Probe::Units`](super::Probe::Units).
+/// See [`super::Probe::Units`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -178,7 +178,7 @@ pub struct UnitsProbe {
     pub limits: Limits,
 }
 
-/// See [`Probe::Containers`](super::Probe::Containers).
+/// See [`super::Probe::Containers`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -194,7 +194,7 @@ pub struct ContainersProbe {
     pub limits: Limits,
 }
 
-/// See [`Probe::FileAge`](super::Probe::FileAge). Critical as well: there is
+/// See [`super::Probe::FileAge`]. Critical as well: there is
 /// no such file, or it is smaller than `min_bytes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -211,7 +211,7 @@ pub struct FileAgeProbe {
     pub limits: Limits,
 }
 
-/// See [`Probe::SqliteIntegrity`](super::Probe::SqliteIntegrity).
+/// See [`super::Probe::SqliteIntegrity`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -220,7 +220,7 @@ pub struct SqliteIntegrityProbe {
     pub path: String,
 }
 
-/// See [`Probe::TimeSkew`](super::Probe::TimeSkew). Warning: not synchronised.
+/// See [`super::Probe::TimeSkew`]. Warning: not synchronised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -230,7 +230,7 @@ pub struct TimeSkewProbe {
     pub limits: Limits,
 }
 
-/// See [`Probe::Zfs`](super::Probe::Zfs). Critical as well: a pool is not
+/// See [`super::Probe::Zfs`]. Critical as well: a pool is not
 /// online or has lost data; warning: it counts errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -244,7 +244,7 @@ pub struct ZfsProbe {
     pub limits: Limits,
 }
 
-/// See [`Probe::Smart`](super::Probe::Smart). Critical as well: a drive says
+/// See [`super::Probe::Smart`]. Critical as well: a drive says
 /// that it fails; warning: it has bad sectors or is worn out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -255,14 +255,14 @@ pub struct SmartProbe {
     pub limits: Limits,
 }
 
-/// See [`Probe::Raid`](super::Probe::Raid). Critical: an array lacks members
+/// See [`super::Probe::Raid`]. Critical: an array lacks members
 /// or does not run; warning: it is being rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RaidProbe {}
 
-/// See [`Probe::Updates`](super::Probe::Updates).
+/// See [`super::Probe::Updates`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -275,7 +275,7 @@ pub struct UpdatesProbe {
     pub security: Limits,
 }
 
-/// See [`Probe::RebootRequired`](super::Probe::RebootRequired).
+/// See [`super::Probe::RebootRequired`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -285,7 +285,7 @@ pub struct RebootRequiredProbe {
     pub limits: Limits,
 }
 
-/// See [`Probe::MailQueue`](super::Probe::MailQueue).
+/// See [`super::Probe::MailQueue`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
