@@ -309,13 +309,13 @@ pub(crate) mod fake {
         match method.as_str() {
             "ListUnitsByPatterns" => {
                 let (states, patterns): (Vec<String>, Vec<String>) = body.deserialize().expect("two lists");
-                let row = |name: &str, active: &str, sub: &str| {
+                let row = |name: &str, load: &str, active: &str, sub: &str| {
                     let path = object(&format!("{ROOT}/unit/{}", name.trim_end_matches(".service")));
                     let text = |text: &str| text.to_owned();
                     (
                         text(name),
                         text("d"),
-                        text("loaded"),
+                        text(load),
                         text(active),
                         text(sub),
                         text(""),
@@ -326,11 +326,13 @@ pub(crate) mod fake {
                     )
                 };
                 let rows: Vec<_> = if states == ["failed"] {
-                    failed.lock().expect("whole").iter().map(|name| row(name, "failed", "failed")).collect()
+                    failed.lock().expect("whole").iter().map(|name| row(name, "loaded", "failed", "failed")).collect()
                 } else {
                     assert_eq!(patterns, ["*.service"]);
                     let active = active.lock().expect("whole");
-                    active.iter().filter(|(_, runs)| **runs).map(|(name, _)| row(name, "active", "running")).collect()
+                    let runs = active.iter().filter(|(_, runs)| **runs);
+                    let removed = row("gone.service", "not-found", "active", "running");
+                    runs.map(|(name, _)| row(name, "loaded", "active", "running")).chain([removed]).collect()
                 };
                 connection.reply(&header, &rows).await.expect("sent");
             }
@@ -374,33 +376,6 @@ pub(crate) mod fake {
                 if unit == "weak.service" {
                     removed(&unit, "failed").await;
                 }
-            }
-            "ListUnitsByPatterns" => {
-                let (states, patterns): (Vec<String>, Vec<String>) = body.deserialize().expect("two lists");
-                assert_eq!((states.len(), patterns), (2, vec!["*.service".to_owned()]));
-                let row = |name: &String, load: &str| {
-                    let (unit, job) = (object(&format!("{ROOT}/unit/x")), object("/"));
-                    let state = "active".to_owned();
-                    let [none, load] = [String::new(), load.to_owned()];
-                    (
-                        name.clone(),
-                        none.clone(),
-                        load,
-                        state,
-                        "running".to_owned(),
-                        none.clone(),
-                        unit,
-                        0_u32,
-                        none,
-                        job,
-                    )
-                };
-                let mut rows: Vec<_> = {
-                    let active = active.lock().expect("whole");
-                    active.iter().filter(|(_, active)| **active).map(|(name, _)| row(name, "loaded")).collect()
-                };
-                rows.push(row(&"gone.service".to_owned(), "not-found"));
-                connection.reply(&header, &rows).await.expect("sent");
             }
             "Cancel" => {
                 calls.lock().expect("whole").push(format!("Cancel {path}"));

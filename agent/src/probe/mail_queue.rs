@@ -195,7 +195,8 @@ mod tests {
     impl Postfix {
         /// None where it is not installed, or this is not root.
         async fn start() -> Option<Self> {
-            let installed = ["postfix", "postqueue", "sendmail"].iter().all(|name| crate::exec::resolve(name).is_some());
+            let installed =
+                ["postfix", "postqueue", "sendmail"].iter().all(|name| crate::exec::resolve(name).is_some());
             if !installed || !rustix::process::geteuid().is_root() {
                 eprintln!("Postfix is not installed, or this is not root: nothing was looked at");
                 return None;
@@ -281,7 +282,11 @@ mod tests {
             seen = look().await;
         }
         assert_eq!(seen.value, Some(1.0));
-        assert!(seen.text.contains("example.org: Connection refused (1)") && !seen.text.contains("bob"), "{}", seen.text);
+        assert!(
+            seen.text.contains("example.org: Connection refused (1)") && !seen.text.contains("bob"),
+            "{}",
+            seen.text
+        );
         postfix.tell("stop").await;
         let stopped = look().await;
         assert!(stopped.status != Status::Ok, "root reads the files themselves, others nothing: {}", stopped.text);

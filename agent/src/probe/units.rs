@@ -42,7 +42,8 @@ async fn look(bus: &Bus) -> zbus::Result<Found> {
     found.failed.extend(bus.list(&["failed"], &[]).await?.into_iter().map(|unit| unit.name));
     for unit in bus.list(&["active", "activating", "reloading"], &["*.service"]).await? {
         // One that is gone since the list was made costs only itself.
-        if (unit.sub == "running" || unit.active == "activating")
+        if unit.load == "loaded"
+            && (unit.sub == "running" || unit.active == "activating")
             && let Ok(restarts) = bus.restarts(&unit).await
         {
             found.restarts.insert(unit.name, restarts);
