@@ -53,7 +53,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     farol_pki::install_default_provider();
     quiet_crashes();
-    pin(arguments.every.map_or(0, |_| arguments.from))?;
+    // Not the process that only starts the others: they inherit what it may use.
+    if arguments.every.is_some() || arguments.seed.is_some() {
+        pin(arguments.every.map_or(0, |_| arguments.from))?;
+    }
     if let Some(seed) = arguments.seed {
         let outcome = seed::run(&Template::make()?, seed)?;
         for line in &outcome.trace {
