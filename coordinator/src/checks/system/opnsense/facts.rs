@@ -237,6 +237,9 @@ fn words(list: Option<&Value>) -> Vec<String> {
     list.and_then(Value::as_array).into_iter().flatten().filter_map(text).map(quoted).collect()
 }
 
+/// Takes figures out of an answer.
+type Take = fn(&mut Metrics, &Value);
+
 /// Its figures, as many as the key may read.
 ///
 /// # Errors
@@ -244,7 +247,7 @@ fn words(list: Option<&Value>) -> Vec<String> {
 pub(crate) async fn metrics(firewall: &Firewall<'_>) -> Result<Metrics, Trouble> {
     let mut metrics = Metrics::default();
     let mut worst = None;
-    let takes: [(&'static str, fn(&mut Metrics, &Value)); 5] = [
+    let takes: [(&'static str, Take); 5] = [
         ("diagnostics/system/system_time", time),
         ("diagnostics/system/system_resources", memory),
         ("diagnostics/system/system_disk", disks),
