@@ -94,9 +94,10 @@ load_secret() {
     fi
 }
 
+# Not called xor: some awks have a function of that name.
 pad() {
     awk -v with="$1" '
-        function xor(a, b,   bit, out) {
+        function differing(a, b,   bit, out) {
             out = 0
             for (bit = 1; bit < 256; bit *= 2) if (int(a / bit) % 2 != int(b / bit) % 2) out += bit
             return out
@@ -107,7 +108,7 @@ pad() {
             for (i = 1; i <= 64; i++) {
                 at = index("0123456789abcdef", substr(secret, i, 1)) - 1
                 if (at < 0) exit 1
-                text = text sprintf("\\0%03o", xor(at < 10 ? 48 + at : 87 + at, with))
+                text = text sprintf("\\0%03o", differing(at < 10 ? 48 + at : 87 + at, with))
             }
             print text
         }'
