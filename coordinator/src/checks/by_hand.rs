@@ -108,7 +108,12 @@ impl<'a> ByHand<'a> {
         let id =
             format!("integration/{name}").parse().map_err(|_| Error::Refused(format!("`{name}` is not a name")))?;
         let spec = SystemSpec { id, every_ms: 60_000, timeout_ms: TEST_LIMIT_MS, probe: first_question(&connection) };
-        let (seen, report) = Looker::new(language).ask(language, &spec, Some(&connection)).await;
+        let _turn = integrations.turn(Some(&connection.name), connection.kind.at_once()).await;
+        // A person asks although it refused the credentials a while ago, and
+        // when it takes them now the checks go on.
+        integrations.clients().memory.with(&connection, |known| known.hold = None);
+        let looker = Looker::new(language);
+        let (seen, report) = looker.ask(integrations.clients(), language, &spec, Some(&connection)).await;
         integrations.note(store, &connection, &seen, now).await;
         Ok(report)
     }
@@ -125,7 +130,8 @@ impl<'a> ByHand<'a> {
             Target::Ready(spec) => self.looker.prober.run(spec, Timestamp::now()).await,
             Target::System(spec) => {
                 let connection = self.integrations.for_probe(&spec.probe);
-                self.looker.ask(self.registry.language, spec, connection.as_deref()).await.1
+                let clients = self.integrations.clients();
+                self.looker.ask(clients, self.registry.language, spec, connection.as_deref()).await.1
             }
         })
     }

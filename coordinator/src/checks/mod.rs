@@ -10,7 +10,7 @@ pub(crate) mod system;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -35,14 +35,12 @@ use crate::{
     events::Noun,
     integrations::{Connection, http::Clients},
     store::bulk::Bulk,
-    text::{Message, plain},
+    text::{Message, plain, say},
     watched::Watched,
 };
 
 /// Checks at once.
 const AT_ONCE: usize = 512;
-/// Checks of one target at once, where its kind says nothing else.
-const AT_ONCE_PER_TARGET: usize = 4;
 /// Longest sleep: so late is noticed what a person asked for while nobody was
 /// woken, and that the clock jumped.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -60,12 +58,7 @@ pub fn tick(app: &Shared, now: Timestamp) -> usize {
 /// Runs what is due until `stop`.
 pub async fn run(app: App, stop: CancellationToken) {
     let tracker = TaskTracker::new();
-    let runner = Arc::new(Runner {
-        looker: Looker::new(app.language()),
-        slots: Semaphore::new(AT_ONCE),
-        targets: Mutex::default(),
-        app,
-    });
+    let runner = Arc::new(Runner { looker: Looker::new(app.language()), slots: Semaphore::new(AT_ONCE), app });
     let mut replaced = runner.app.watching.subscribe();
     let mut asked_at: Option<Instant> = None;
     loop {
@@ -81,7 +74,6 @@ pub async fn run(app: App, stop: CancellationToken) {
                 let watched = replaced.borrow_and_update().clone();
                 runner.app.schedule.update(&watched.registry, Timestamp::now(), fastrand::f64);
                 runner.looker.prober.set_language(watched.registry.language);
-                runner.forget_targets();
             }
             () = tokio::time::sleep(until) => {}
         }
@@ -124,11 +116,11 @@ fn start_due(runner: &Arc<Runner>, tracker: &TaskTracker) {
     for id in due {
         let (runner, watched) = (Arc::clone(runner), Arc::clone(&watched));
         tracker.spawn(async move {
+            let _running = Running { schedule: &runner.app.schedule, id: &id };
             if let Some((scenario, check)) = watched.check(&id) {
                 runner.check(&watched, scenario, check).await;
                 runner.app.events.publish(Noun::Scenario, &scenario.id, "done");
             }
-            runner.app.schedule.done(&id);
         });
     }
 }
@@ -137,16 +129,33 @@ struct Runner {
     app: App,
     looker: Looker,
     slots: Semaphore,
-    targets: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// A check that runs, until it ends in whatever way.
+struct Running<'a> {
+    schedule: &'a Schedule,
+    id: &'a CheckId,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.schedule.done(self.id);
+    }
 }
 
 impl Runner {
     /// Everything of a scenario, for those who asked.
     async fn scenario(&self, watched: &Watched, id: &str, checks: &[CheckId], runs: Vec<String>) {
-        let looks = checks.iter().filter_map(|check| watched.check(check));
-        futures_util::future::join_all(looks.map(|(scenario, check)| self.check(watched, scenario, check))).await;
-        for check in checks {
-            self.app.schedule.done(check);
+        let looks = checks.iter().map(async |id| {
+            let _running = Running { schedule: &self.app.schedule, id };
+            if let Some((scenario, check)) = watched.check(id) {
+                self.check(watched, scenario, check).await;
+            }
+        });
+        futures_util::future::join_all(looks).await;
+        if self.app.stop.is_cancelled() {
+            // It is still asked for at the next start.
+            return;
         }
         self.app.events.publish(Noun::Scenario, id, "done");
         for run in runs {
@@ -156,9 +165,14 @@ impl Runner {
         }
     }
 
-    /// One check; its report is on its way as soon as it is there.
+    /// One check; its report is on its way as soon as it is there. At a stop
+    /// nobody waits for a system that takes its time.
     async fn check(&self, watched: &Watched, scenario: &Scenario, check: &Check) {
-        let Some(report) = self.look(watched, scenario, check).await else { return };
+        let report = tokio::select! {
+            report = self.look(watched, scenario, check) => report,
+            () = self.app.stop.cancelled() => None,
+        };
+        let Some(report) = report else { return };
         let hosts: Vec<_> = match &scenario.hosts {
             Some(names) => names.iter().filter_map(|name| watched.hosts.get(name)).collect(),
             None => watched.hosts.values().collect(),
@@ -175,56 +189,59 @@ impl Runner {
         let language = watched.registry.language;
         match &check.target {
             Target::Ready(spec) if scenario.runs_on == RunsOn::Coordinator => {
-                let _turn = self.turn(target(&spec.probe), AT_ONCE_PER_TARGET).await;
+                let _turn = self.app.integrations.turn(target(&spec.probe).as_deref(), system::AT_ONCE).await;
                 let _slot = self.slots.acquire().await.ok()?;
                 Some(self.looker.prober.run(spec, Timestamp::now()).await)
             }
             Target::Ready(_) => None,
             Target::System(spec) => {
-                let connection = self.app.integrations.for_probe(&spec.probe);
-                let at_once = connection.as_ref().map_or(AT_ONCE_PER_TARGET, |there| there.kind.at_once());
-                let _turn = self.turn(spec.probe.target().map(str::to_owned), at_once).await;
+                let integrations = &self.app.integrations;
+                let _turn = integrations.turn(spec.probe.target(), system::at_once(&spec.probe)).await;
                 let _slot = self.slots.acquire().await.ok()?;
-                let (seen, report) = self.looker.ask(language, spec, connection.as_deref()).await;
+                // Now, and not before the wait: it may have changed meanwhile.
+                let connection = integrations.for_probe(&spec.probe);
+                let (seen, report) =
+                    self.looker.ask(integrations.clients(), language, spec, connection.as_deref()).await;
                 if let Some(connection) = connection {
-                    self.app.integrations.note(&self.app.store, &connection, &seen, Timestamp::now()).await;
+                    integrations.note(&self.app.store, &connection, &seen, Timestamp::now()).await;
                 }
                 Some(report)
             }
             Target::Missing { variable, .. } => Some(missing(language, scenario, &check.id, variable)),
         }
     }
-
-    /// Waits for one's turn at a target.
-    async fn turn(&self, target: Option<String>, at_once: usize) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        let turns = {
-            let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(targets.entry(target?).or_insert_with(|| Arc::new(Semaphore::new(at_once))))
-        };
-        turns.acquire_owned().await.ok()
-    }
-
-    /// Forgets targets that nobody asks at the moment.
-    fn forget_targets(&self) {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, turns| Arc::strong_count(turns) > 1);
-    }
 }
 
 /// What looks, here and on the command line.
 struct Looker {
     prober: Prober,
-    clients: Clients,
 }
 
 impl Looker {
     fn new(language: Language) -> Self {
-        Self { prober: Prober::new(language, Access::All), clients: Clients::default() }
+        Self { prober: Prober::new(language, Access::All) }
     }
 
-    async fn ask(&self, language: Language, spec: &SystemSpec, connection: Option<&Connection>) -> (Seen, Report) {
+    async fn ask(
+        &self,
+        clients: &Clients,
+        language: Language,
+        spec: &SystemSpec,
+        connection: Option<&Connection>,
+    ) -> (Seen, Report) {
         let now = Timestamp::now();
         let limit = Duration::from_millis(spec.timeout_ms);
-        let seen = system::ask(&Asking { language, limit, now, clients: &self.clients }, &spec.probe, connection).await;
+        let seen = match connection.filter(|there| there.is_locked) {
+            // A person has to do something, and would not learn of it otherwise.
+            Some(Connection { name, .. }) => Seen::unknown(say!(
+                language,
+                "o segredo da integração `{name}` não abre com o secrets.key desta instalação; informe-o de novo com \
+                 `farol integration set {name} --secret-file -`",
+                "the secret of the integration `{name}` does not open with this installation's secrets.key; enter it \
+                 again with `farol integration set {name} --secret-file -`"
+            )),
+            None => system::ask(&Asking { language, limit, now, clients }, &spec.probe, connection).await,
+        };
         let report = Report {
             check: spec.id.clone(),
             status: seen.status,

@@ -26,6 +26,8 @@ pub struct Schedule {
 struct State {
     checks: HashMap<CheckId, Entry>,
     queue: BTreeSet<(Timestamp, CheckId)>,
+    /// What runs, whatever the registry says meanwhile.
+    running: HashSet<CheckId>,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,6 @@ struct Entry {
     scenario: String,
     every_ms: i64,
     due: Timestamp,
-    running: bool,
 }
 
 /// Checks whose reports are made here: those that run here, and those of
@@ -72,7 +73,6 @@ impl Schedule {
                 scenario: String::new(),
                 every_ms,
                 due: now.plus_ms(part(spread.min(every_ms), random())),
-                running: false,
             });
             state.queue.insert((entry.due, id.clone()));
             state.checks.insert(id.clone(), Entry { scenario: scenario.id.clone(), ..entry });
@@ -103,43 +103,43 @@ impl Schedule {
             state.queue.remove(&(due, id.clone()));
             let Some(entry) = state.checks.get_mut(&id) else { continue };
             entry.due = after(due, entry.every_ms, now);
-            if std::mem::replace(&mut entry.running, true) {
-                missed += 1;
-            } else {
-                taken.push(id.clone());
-            }
             let next = entry.due;
+            if state.running.insert(id.clone()) {
+                taken.push(id.clone());
+            } else {
+                missed += 1;
+            }
             state.queue.insert((next, id));
         }
         (taken, missed)
     }
 
-    /// Takes every check of a scenario because a person asks; none while one
-    /// of them runs.
+    /// Takes every check of a scenario because a person asks, but for those that
+    /// run already and answer soon; none while all of them run.
     pub fn take_scenario(&self, scenario: &str, now: Timestamp) -> Option<Vec<CheckId>> {
         let mut state = self.lock();
-        let ids: Vec<CheckId> =
+        let all: Vec<CheckId> =
             state.checks.iter().filter(|(_, entry)| entry.scenario == scenario).map(|(id, _)| id.clone()).collect();
-        if ids.iter().any(|id| state.checks.get(id).is_some_and(|entry| entry.running)) {
+        let some = !all.is_empty();
+        let ids: Vec<CheckId> = all.into_iter().filter(|id| !state.running.contains(id)).collect();
+        if some && ids.is_empty() {
             return None;
         }
         for id in &ids {
             let Some(entry) = state.checks.get_mut(id) else { continue };
             let old = entry.due;
-            entry.running = true;
             entry.due = now.plus_ms(entry.every_ms);
             let new = entry.due;
             state.queue.remove(&(old, id.clone()));
             state.queue.insert((new, id.clone()));
+            state.running.insert(id.clone());
         }
         Some(ids)
     }
 
     /// A check has ended.
     pub fn done(&self, id: &CheckId) {
-        if let Some(entry) = self.lock().checks.get_mut(id) {
-            entry.running = false;
-        }
+        self.lock().running.remove(id);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -209,7 +209,18 @@ mod tests {
     }
 
     #[test]
-    fn a_person_runs_a_whole_scenario_unless_a_part_of_it_runs() {
+    fn what_runs_is_not_begun_again_because_its_interval_changed() {
+        let schedule = Schedule::new(&registry(&[("s", "1m")]), at(0), || 0.0);
+        assert_eq!(schedule.take_due(at(0)).0.len(), 2);
+        schedule.update(&registry(&[]), at(10), || 0.0);
+        schedule.update(&registry(&[("s", "2m")]), at(20), || 0.0);
+        assert_eq!(schedule.take_due(at(20)), (Vec::new(), 2));
+        schedule.done(&"s/x".parse().expect("an id"));
+        assert_eq!(names(&schedule.take_scenario("s", at(30)).expect("one is idle")), ["s/x"]);
+    }
+
+    #[test]
+    fn a_person_runs_a_whole_scenario_unless_it_runs() {
         let schedule = Schedule::new(&registry(&[("s", "1m"), ("t", "1m")]), at(0), || 0.0);
         let taken = schedule.take_scenario("s", at(0)).expect("nothing runs");
         assert_eq!(names(&taken), ["s/x", "s/y"]);

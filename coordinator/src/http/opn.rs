@@ -156,6 +156,7 @@ pub(super) async fn health(State(app): State<App>, Segment(id): Segment<String>)
     params(("id" = String, Path, description = "Its id or name")), responses((status = 200, body = Interfaces)))]
 pub(super) async fn interfaces(State(app): State<App>, Segment(id): Segment<String>) -> Answer<Interfaces> {
     let connection = firewall(&app, &id).await?;
+    let _turn = app.integrations.turn(Some(&connection.name), connection.kind.at_once()).await;
     let asking = asking(&app);
     let there = Firewall::of(&asking, &connection).map_err(|seen| no_answer(&connection, seen))?;
     match facts::interfaces(&there).await {
@@ -169,6 +170,7 @@ pub(super) async fn interfaces(State(app): State<App>, Segment(id): Segment<Stri
     params(("id" = String, Path, description = "Its id or name")), responses((status = 200, body = Metrics)))]
 pub(super) async fn metrics(State(app): State<App>, Segment(id): Segment<String>) -> Answer<Metrics> {
     let connection = firewall(&app, &id).await?;
+    let _turn = app.integrations.turn(Some(&connection.name), connection.kind.at_once()).await;
     let asking = asking(&app);
     let there = Firewall::of(&asking, &connection).map_err(|seen| no_answer(&connection, seen))?;
     match facts::metrics(&there).await {
@@ -189,6 +191,7 @@ fn asking(app: &App) -> Asking<'_> {
 
 /// Asks how it is, and writes down whether it answered.
 async fn ask(app: &App, connection: &Connection) -> Health {
+    let _turn = app.integrations.turn(Some(&connection.name), connection.kind.at_once()).await;
     let asking = asking(app);
     let (mut health, seen) = match Firewall::of(&asking, connection) {
         Ok(there) => {

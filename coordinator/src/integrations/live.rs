@@ -3,10 +3,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use farol_protocol::{Timestamp, system::SystemProbe};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Connection, Vault, http::Clients};
 use crate::{
@@ -17,11 +18,14 @@ use crate::{
 
 /// A success is written down again only after this long.
 const NOTE_EVERY_MS: i64 = 300_000;
+/// Targets that are remembered while nobody asks them.
+const MOST_TARGETS: usize = 4096;
 
 /// See the module.
 pub struct Integrations {
     vault: Vault,
     clients: Clients,
+    turns: Mutex<HashMap<String, Arc<Semaphore>>>,
     state: RwLock<State>,
 }
 
@@ -37,7 +41,7 @@ impl Integrations {
     /// None yet; `vault` opens their secrets.
     #[must_use]
     pub fn new(vault: Vault) -> Self {
-        Self { vault, clients: Clients::default(), state: RwLock::default() }
+        Self { vault, clients: Clients::default(), turns: Mutex::default(), state: RwLock::default() }
     }
 
     /// Seals and opens secrets.
@@ -46,9 +50,24 @@ impl Integrations {
         &self.vault
     }
 
-    /// For those who ask them outside the schedule.
+    /// For everybody who asks them, so that what one learned counts for all.
     pub(crate) const fn clients(&self) -> &Clients {
         &self.clients
+    }
+
+    /// Waits for one's turn at a target, whoever asks it: checks, tests, the
+    /// API. `at_once` follows from the kind of the target.
+    pub(crate) async fn turn(&self, target: Option<&str>, at_once: usize) -> Option<OwnedSemaphorePermit> {
+        let turns = {
+            let mut all = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() > MOST_TARGETS {
+                // Nobody waits at those that only this map knows.
+                all.retain(|_, turns| Arc::strong_count(turns) > 1 || turns.available_permits() == 0);
+            }
+            Arc::clone(all.entry(target?.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(at_once))))
+        };
+        // The semaphore is never closed.
+        turns.acquire_owned().await.ok()
     }
 
     /// Reads them again if they have changed.
@@ -64,6 +83,7 @@ impl Integrations {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.connections = connections.into_iter().map(|there| (there.name.clone(), Arc::new(there))).collect();
         state.version = Some(version);
+        state.noted.clear();
         Ok(())
     }
 
@@ -95,15 +115,20 @@ impl Integrations {
         }
         let error = (!seen.answered).then(|| seen.text.clone());
         {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
             let noted = state.noted.get(&connection.id);
             if noted.is_some_and(|(said, at)| *said == error && now.since(*at) < NOTE_EVERY_MS) {
                 return;
             }
-            state.noted.insert(connection.id.clone(), (error.clone(), now));
         }
-        if let Err(why) = store.note_integration(&connection.id, error.as_deref(), now).await {
-            tracing::warn!(integration = connection.name, "whether it answered was not written down: {why}");
+        match store.note_integration(&connection.id, error.as_deref(), now).await {
+            Ok(()) => {
+                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                state.noted.insert(connection.id.clone(), (error, now));
+            }
+            Err(why) => {
+                tracing::warn!(integration = connection.name, "whether it answered was not written down: {why}");
+            }
         }
     }
 }

@@ -163,6 +163,8 @@ pub struct Connection {
     pub user: Option<String>,
     /// How it proves that.
     pub secret: Option<Secret>,
+    /// It has a secret that does not open here.
+    pub is_locked: bool,
     /// Words of the operator's, such as `edge`.
     pub tags: Vec<String>,
     /// What else its kind wants to know, such as the database's name.

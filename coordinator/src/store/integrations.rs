@@ -116,6 +116,7 @@ impl Wanted {
         if let Some(mistake) = self.tls.mistake() {
             return refuse(mistake);
         }
+        self.refuse_plain_text()?;
         if self.kind == Kind::Proxmox && self.user.as_deref().is_none_or(|user| !user.contains('!')) {
             return refuse("Proxmox wants the token's id as its user, such as `farol@pve!watch`".to_owned());
         }
@@ -124,6 +125,47 @@ impl Wanted {
         }
         Ok(self)
     }
+}
+
+impl Wanted {
+    /// Credentials travel in the clear only where a person said so, and a pin
+    /// that nobody looks at is refused.
+    fn refuse_plain_text(&self) -> Result<()> {
+        let is_on = |name: &str, value: &str| self.options.get(name).is_some_and(|given| given == value);
+        let believes_one = matches!(self.tls, Tls::Pin(_) | Tls::Ca(_));
+        let sslmode = self.options.get("sslmode").map(String::as_str);
+        if self.kind == Kind::Postgres && believes_one && sslmode.is_some_and(|mode| mode != "require") {
+            return Err(Error::Refused("a pin or an authority needs sslmode=require, as by default".to_owned()));
+        }
+        for endpoint in &self.endpoints {
+            let (scheme, rest) = endpoint.split_once("://").unwrap_or_default();
+            if !matches!(scheme, "http" | "tcp" | "redis") {
+                continue;
+            }
+            if believes_one {
+                return Err(Error::Refused(format!(
+                    "{endpoint} is not encrypted, so its certificate cannot be looked at; use the address that is"
+                )));
+            }
+            if self.kind != Kind::Docker && !is_loopback(rest) && !is_on("plaintext", "yes") {
+                return Err(Error::Refused(format!(
+                    "{endpoint} is not encrypted: whoever is in between reads the credentials; use the address that is, or \
+                     say `--option plaintext=yes`"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether what follows the scheme of an address leads to this machine.
+fn is_loopback(rest: &str) -> bool {
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(six) => six.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl Store {
@@ -182,6 +224,7 @@ impl Store {
         .execute(&mut *write)
         .await
         .context("save the integration")?;
+        bump(&mut write).await?;
         let verb = if replace { "integration.changed" } else { "integration.added" };
         let insecure = if wanted.tls == Tls::Insecure { ", without verifying its certificate" } else { "" };
         let detail = format!("{} at {}{insecure}", wanted.kind.as_str(), wanted.endpoints.join(", "));
@@ -207,6 +250,7 @@ impl Store {
         if removed == 0 {
             return Err(Error::NotFound { what: "integration", id: name.to_owned() });
         }
+        bump(&mut write).await?;
         let entry = audit::NewEntry {
             at: now,
             actor: by.name(),
@@ -243,12 +287,7 @@ impl Store {
     /// # Errors
     /// The store failed.
     pub async fn integrations_version(&self) -> Result<String> {
-        let mut read = self.state().read().await?;
-        let (count, newest): (i64, Option<i64>) = sqlx::query_as("select count(*), max(updated_ms) from integration")
-            .fetch_one(&mut *read)
-            .await
-            .context("read the integrations")?;
-        Ok(format!("{count}/{}", newest.unwrap_or(0)))
+        Ok(self.setting(VERSION).await?.unwrap_or_default())
     }
 
     /// All of them with their secrets, for those who use them. One whose
@@ -279,6 +318,7 @@ impl Store {
                     endpoints: found.endpoints,
                     tls: found.tls,
                     user: found.user,
+                    is_locked: sealed.is_some() && secret.is_none(),
                     secret,
                     tags: found.tags,
                     options: found.options,
@@ -306,6 +346,19 @@ impl Store {
             .context("note how the integration is")?;
         write.commit().await
     }
+}
+
+/// Name of the setting that changes whenever an integration does.
+const VERSION: &str = "integrations_version";
+
+async fn bump(connection: &mut AnyConnection) -> Result<()> {
+    sqlx::query("insert into setting (name, value) values ($1, $2) on conflict (name) do update set value = $2")
+        .bind(VERSION)
+        .bind(Uuid::now_v7().to_string())
+        .execute(connection)
+        .await
+        .context("note the change")?;
+    Ok(())
 }
 
 async fn rows(connection: &mut AnyConnection) -> Result<Vec<AnyRow>> {
@@ -416,5 +469,18 @@ mod tests {
         assert!(refused(&|w| w.user = Some("root@pam".to_owned())).contains("token"));
         assert!(refused(&|w| w.tls = Tls::Pin("sha1:00".to_owned())).contains("SHA-256"));
         assert!(refused(&|w| w.tls = Tls::Ca("no pem".to_owned())).contains("authority"));
+        // The pin would not be looked at.
+        assert!(refused(&|w| w.endpoints = vec!["http://127.0.0.1".to_owned()]).contains("not encrypted"));
+        let plain = |w: &mut Wanted| (w.endpoints, w.tls) = (vec!["http://10.0.0.1".to_owned()], Tls::Verify);
+        assert!(refused(&plain).contains("plaintext=yes"));
+        let mut said = wanted(None);
+        plain(&mut said);
+        said.options.insert("plaintext".to_owned(), "yes".to_owned());
+        assert!(said.checked().is_ok());
+        for (rest, expected) in
+            [("localhost:80/a", true), ("127.1.2.3", true), ("[::1]:8", true), ("127.evil.example", false)]
+        {
+            assert_eq!(is_loopback(rest), expected, "{rest}");
+        }
     }
 }

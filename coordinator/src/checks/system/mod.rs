@@ -37,11 +37,23 @@ pub(crate) use self::phrase::shown;
 use super::seen::Seen;
 use crate::{
     integrations::{
-        Connection, Tls,
+        Connection, Kind, Tls,
         http::{Clients, Failure},
     },
     text::say,
 };
+
+/// Questions that a target takes at a time, unless [`at_once`] says less.
+pub(crate) const AT_ONCE: usize = 4;
+
+/// Questions that what a probe asks takes at a time.
+pub(crate) const fn at_once(probe: &SystemProbe) -> usize {
+    match probe {
+        SystemProbe::Pfsense(_) => Kind::Pfsense.at_once(),
+        SystemProbe::Opnsense(_) => Kind::Opnsense.at_once(),
+        _ => AT_ONCE,
+    }
+}
 
 /// What every look needs.
 pub(crate) struct Asking<'a> {

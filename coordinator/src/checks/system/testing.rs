@@ -29,6 +29,7 @@ pub(super) fn connection(kind: Kind, product: &Product, user: Option<&str>, secr
         tls: Tls::Pin(product.pin()),
         user: user.map(str::to_owned),
         secret: Some(Secret::new(secret.to_owned())),
+        is_locked: false,
         tags: Vec::new(),
         options: BTreeMap::new(),
     }

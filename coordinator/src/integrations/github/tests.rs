@@ -94,6 +94,7 @@ pub(crate) fn connection(address: SocketAddr, token: &str) -> Connection {
         tls: Tls::Verify,
         user: None,
         secret: Some(Secret::new(token.to_owned())),
+        is_locked: false,
         tags: Vec::new(),
         options: BTreeMap::new(),
     }
