@@ -189,7 +189,8 @@ fn judge(probing: Probing, probe: &HttpProbe, target: &str, answer: &Answer) -> 
         cause: None,
     };
     if !expected(probe, answer.status) {
-        return seen(Status::Critical, Text::HttpStatus, &[("expected", &expectation(probe))]);
+        let text = if matches!(answer.status, 401 | 403 | 407) { Text::HttpDenied } else { Text::HttpStatus };
+        return seen(Status::Critical, text, &[("expected", &expectation(probe))]);
     }
     match &answer.body {
         Body::Broke(error) => {

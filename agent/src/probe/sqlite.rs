@@ -16,7 +16,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::{Access, Probing, Seen, path::allowed, text::Text};
+use super::{Access, Probing, Seen, crossed, path::allowed, text::Text};
 use crate::text::cut;
 
 /// Instructions of SQLite's virtual machine between two looks at the clock.
@@ -32,6 +32,10 @@ pub(super) async fn run(probing: Probing, access: &Access, probe: &SqliteProbe) 
     let Some(query) = single_select(&probe.query) else {
         return probing.not_configured(Text::SqliteBadQuery, &[]);
     };
+    // SQLite has the same words for this as for a file that may not be read.
+    if path.is_dir() {
+        return probing.unknown(Text::PathFolder, &[("path", &probe.path)]);
+    }
     let deadline = Instant::now() + probing.limit;
     let file = probe.path.as_str();
     match timeout(probing.limit + SLACK, ask(&path, query, deadline)).await {
@@ -95,7 +99,14 @@ fn judge(probing: Probing, probe: &SqliteProbe, row: Option<&SqliteRow>) -> Seen
         .and_then(|row| row.try_get_unchecked::<Option<String>, _>(1).ok().flatten())
         .filter(|said| !said.is_empty());
     if let Some(said) = said {
-        seen.text = format!("{} ({})", cut(&said, 250), probing.number(number));
+        let (said, value) = (cut(&said, 250), probing.number(number));
+        seen.text = match crossed(&probe.limits, number) {
+            None => format!("{said} ({value})"),
+            Some(limit) => {
+                let limit = probing.number(limit);
+                probing.say(Text::SqliteSaid, &[("said", &said), ("value", &value), ("limit", &limit)])
+            }
+        };
     }
     seen
 }

@@ -15,6 +15,7 @@ catalogue! {
         HttpOk: "{url} respondeu {status} em {ms} ms", "{url} answered {status} in {ms} ms";
         HttpSlow: "{url} respondeu {status} em {ms} ms (limite {limit} ms)", "{url} answered {status} in {ms} ms (limit {limit} ms)";
         HttpStatus: "{url} respondeu {status} em {ms} ms (esperado {expected})", "{url} answered {status} in {ms} ms (expected {expected})";
+        HttpDenied: "{url} recusou o acesso: respondeu {status} em {ms} ms (esperado {expected})", "{url} refused access: it answered {status} in {ms} ms (expected {expected})";
         HttpLacks: "{url} respondeu {status} em {ms} ms, sem o texto esperado `{text}`", "{url} answered {status} in {ms} ms, without the expected text `{text}`";
         HttpBroke: "{url} respondeu {status} em {ms} ms, mas o corpo não chegou inteiro: {why}", "{url} answered {status} in {ms} ms, but its body did not arrive whole: {why}";
         NoAnswer: "{target} não respondeu em {seconds} s", "{target} did not answer within {seconds} s";
@@ -35,6 +36,7 @@ catalogue! {
         ProcessMany: "{count} processos `{name}` em execução (máximo {max})", "{count} processes `{name}` running (maximum {max})";
         SqliteOk: "{file}: {value} {unit} medidos", "{file}: {value} {unit} measured";
         SqliteOver: "{file}: {value} {unit} (limite {limit})", "{file}: {value} {unit} (limit {limit})";
+        SqliteSaid: "{said} ({value}; limite {limit})", "{said} ({value}; limit {limit})";
         SqliteNone: "a consulta a {file} não deu nenhum valor", "the query of {file} gave no value";
         SqliteNoNumber: "a primeira coluna da consulta a {file} não é um número", "the first column of the query of {file} is not a number";
         SqliteFailed: "a consulta a {file} falhou: {why}", "the query of {file} failed: {why}";
@@ -172,6 +174,7 @@ catalogue! {
         PathNoPolicy: "o servidor não tem política; para ler {path}, crie-a com paths.read", "the host has no policy; to read {path}, create one with paths.read";
         PathNotAllowed: "a política do servidor não permite ler {path}; inclua-o em paths.read", "the host's policy does not allow reading {path}; add it to paths.read";
         PathMissing: "{path} não pode ser aberto: {why}", "{path} cannot be opened: {why}";
+        PathFolder: "{path} é uma pasta, não um arquivo", "{path} is a folder, not a file";
         TimeLimit: "a verificação não terminou em {seconds} s", "the check did not finish within {seconds} s";
         NotReadable: "o sistema não informou {what}: {why}", "the system did not tell {what}: {why}";
         NotANumber: "o valor medido não é um número", "the measured value is not a number";

@@ -27,7 +27,7 @@ impl Hand {
     }
 
     /// With the registry that is shipped, whose addresses are taken out.
-    fn shipped() -> Self {
+    pub(crate) fn shipped() -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry.yaml");
         let registry = std::fs::read_to_string(path).unwrap();
         let (head, tail) = registry.split_once("variables:\n").unwrap();
@@ -40,6 +40,11 @@ impl Hand {
             }
         }
         Self::new(&format!("{head}variables:\n{unset}\nsites:{rest}"))
+    }
+
+    /// Its registry.
+    pub(crate) fn text(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("registry.yaml")).unwrap()
     }
 
     pub(crate) fn registry(&self, registry: &str) {
@@ -72,12 +77,12 @@ impl Hand {
     }
 }
 
-fn words(report: &Value, key: &str) -> String {
+pub(crate) fn words(report: &Value, key: &str) -> String {
     report[key].as_str().unwrap_or_else(|| panic!("no {key}: {report}")).to_owned()
 }
 
 /// An address of loopback where nobody listens.
-async fn nobody() -> String {
+pub(crate) async fn nobody() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
