@@ -56,17 +56,13 @@ fn essence(text: &str) -> String {
 }
 
 /// The shipped registry with an integration that `farol integration add` made.
-async fn with(name: &str, arguments: &[&str], secret: Option<&str>) -> Hand {
+async fn with(name: &str, arguments: &[&str], secret: &str) -> Hand {
     let hand = Hand::shipped();
     let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, secret).unwrap();
     let mut command = hand.farol(&["integration", "add", name, "--kind", name], &[]);
-    command.args(arguments);
-    if let Some(secret) = secret {
-        let file = folder.path().join("secret");
-        std::fs::write(&file, secret).unwrap();
-        command.arg("--secret-file").arg(file);
-    }
-    process::output(&mut command).await.unwrap();
+    process::output(command.args(arguments).arg("--secret-file").arg(file)).await.unwrap();
     hand
 }
 
@@ -240,7 +236,7 @@ async fn the_scenario_of_the_wizard_tells_its_outcomes_apart() {
 async fn the_scenario_of_pfsense_tells_its_outcomes_apart() {
     let fake = FakePfsense::start().await.unwrap();
     let (url, pin) = (fake.product.url(), fake.product.pin());
-    let hand = with("pfsense", &["--url", &url, "--pin", &pin], Some(KEY)).await;
+    let hand = with("pfsense", &["--url", &url, "--pin", &pin], KEY).await;
     let mut told = Told::default();
     let look = async |check: &str| hand.check(&format!("pfsense.api.system/{check}"), &[]).await;
 
@@ -283,7 +279,7 @@ async fn the_scenario_of_pfsense_tells_its_outcomes_apart() {
     told.saw(&look("system").await, "unknown", "atualize o pacote para a v2");
 
     fake.change(|firewall| (firewall.package, firewall.refused) = (Package::V2, 0));
-    let wrong = with("pfsense", &["--url", &url, "--pin", &pin], Some("0123456789abcdef")).await;
+    let wrong = with("pfsense", &["--url", &url, "--pin", &pin], "0123456789abcdef").await;
     told.saw(&wrong.check("pfsense.api.system/system", &[]).await, "unknown", "(401 AUTH_AUTHENTICATION_FAILED)");
     assert_eq!(fake.refused(), 1, "one refused login a look");
     fake.product.forget();
@@ -291,11 +287,14 @@ async fn the_scenario_of_pfsense_tells_its_outcomes_apart() {
     told.saw(&look("system").await, "unknown", "mostrou outro certificado");
     assert!(fake.product.asked().is_empty(), "the key went to somebody else");
 
-    let away = with("pfsense", &["--url", &away().await, "--pin", &pin], Some(KEY)).await;
+    let away = with("pfsense", &["--url", &away().await, "--pin", &pin], KEY).await;
     told.saw(&away.check("pfsense.api.system/system", &[]).await, "critical", "conexão recusada");
-    let mute = with("pfsense", &["--url", &url, "--pin", &pin], None).await;
-    told.saw(&mute.check("pfsense.api.system/system", &[]).await, "unconfigured", "não tem chave de API");
-    let none = Hand::shipped().check("pfsense.api.system/system", &[]).await;
+    let hand = Hand::shipped();
+    let keyless = ["integration", "add", "pfsense", "--kind", "pfsense", "--url", &url, "--pin", &pin];
+    let output = hand.farol(&keyless, &[]).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("the secret is missing"), "{said}");
+    let none = hand.check("pfsense.api.system/system", &[]).await;
     told.saw(&none, "unconfigured", "farol integration add pfsense --kind pfsense");
 }
 
@@ -311,13 +310,15 @@ async fn the_scenario_of_proxmox_tells_its_outcomes_apart() {
     let started = || async { FakeProxmox::start(now).await.unwrap() };
     let of = |fake: &FakeProxmox| {
         let (url, pin) = (fake.product.url(), fake.product.pin());
-        async move { with("proxmox", &["--url", &url, "--pin", &pin, "--user", USER], Some(SECRET)).await }
+        async move { with("proxmox", &["--url", &url, "--pin", &pin, "--user", USER], SECRET).await }
     };
     let mut told = Told::default();
 
     let fake = started().await;
     let hand = of(&fake).await;
     let look = async |check: &str| hand.check(&format!("proxmox.cluster/{check}"), &[]).await;
+    told.saw(&look("backups").await, "warning", "sem tarefa de backup: 200 lab");
+    fake.change(|cluster| _ = cluster.data.insert("/cluster/backup-info/not-backed-up".to_owned(), json!([])));
     for check in ALL {
         told.saw(&look(check).await, "ok", "");
     }
@@ -374,16 +375,16 @@ async fn the_scenario_of_proxmox_tells_its_outcomes_apart() {
         assert_eq!((&seen[0]["status"], &seen[0]["cause"]), (&json!("unknown"), &Value::Null), "{seen:?}");
     }
     let (url, pin) = (fake.product.url(), fake.product.pin());
-    let wrong = with("proxmox", &["--url", &url, "--pin", &pin, "--user", USER], Some("another-secret")).await;
+    let wrong = with("proxmox", &["--url", &url, "--pin", &pin, "--user", USER], "another-secret").await;
     told.saw(&wrong.check("proxmox.cluster/quorum", &[]).await, "unknown", "401");
     fake.product.forget();
     fake.product.change_certificate().unwrap();
     told.saw(&look("quorum").await, "unknown", "mostrou outro certificado");
     assert!(fake.product.asked().is_empty(), "the token went to somebody else");
-    let away = with("proxmox", &["--url", &away().await, "--pin", &pin, "--user", USER], Some(SECRET)).await;
+    let away = with("proxmox", &["--url", &away().await, "--pin", &pin, "--user", USER], SECRET).await;
     told.saw(&away.check("proxmox.cluster/quorum", &[]).await, "critical", "conexão recusada");
-    let mute = with("proxmox", &["--url", &url, "--pin", &pin], None).await;
-    told.saw(&mute.check("proxmox.cluster/quorum", &[]).await, "unconfigured", "proxmox");
+    let nobody = with("proxmox", &["--url", &url, "--pin", &pin], SECRET).await;
+    told.saw(&nobody.check("proxmox.cluster/quorum", &[]).await, "unconfigured", "`proxmox`");
     let none = Hand::shipped().check("proxmox.cluster", &[]).await;
     assert!(none.len() == ALL.len() && none.iter().all(|report| report["cause"] == "not_configured"), "{none:?}");
     told.saw(&none[..1], "unconfigured", "farol integration add proxmox --kind proxmox");
@@ -450,7 +451,7 @@ async fn the_scenario_of_the_funnel_tells_its_outcomes_apart() {
     write(ticket("null", &ago(30))).await;
     told.saw(&look().await, "warning", &format!("o mais antigo é de {oldest} (2; limite 1)"));
     write(ticket("'waiting'", "31/12/2025 10:00")).await;
-    told.saw(&look().await, "warning", &format!("alguns sem data legível; o mais antigo é de {oldest} (3; limite 1)"));
+    told.saw(&look().await, "warning", &format!("alguns sem data legível, o mais antigo é de {oldest} (3; limite 1)"));
     for _ in 0..3 {
         write(ticket("'open'", &ago(40))).await;
     }
