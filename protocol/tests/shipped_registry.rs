@@ -1,6 +1,9 @@
 //! The registries that are shipped are valid, and the nine scenarios are there.
 
-use farol_protocol::registry::{Registry, Target};
+use farol_protocol::{
+    registry::{Registry, RunsOn, Target},
+    report::Probe,
+};
 
 const SCENARIOS: [&str; 9] = [
     "desk.api.health",
@@ -31,6 +34,35 @@ fn the_nine_scenarios_are_configured_or_name_the_variable_they_miss() {
                 assert!(!variable.is_empty(), "{id}/{}", check.name);
             }
         }
+    }
+}
+
+#[test]
+fn every_agent_is_given_the_bundles_and_none_of_them_is_quick_to_complain() {
+    let registry = shipped("registry.yaml");
+    let mut kinds = Vec::new();
+    for scenario in registry.scenarios.iter().filter(|scenario| scenario.runs_on == RunsOn::Agent) {
+        assert!(scenario.hosts.is_empty(), "{} is for some hosts only", scenario.id);
+        for check in &scenario.checks {
+            let Target::Ready(spec) = &check.target else { panic!("{} is not ready", check.id) };
+            kinds.push(spec.probe.kind());
+            match &spec.probe {
+                Probe::DiskForecast(probe) => {
+                    // The half hour without a forecast after each start must not open a finding.
+                    assert!(u64::from(scenario.attempts) * spec.every_ms > 35 * 60_000 && probe.limits.critical.is_none());
+                }
+                Probe::Updates(probe) => {
+                    assert!(probe.limits.warning.is_none() && probe.limits.critical.is_none(), "security alone");
+                    assert!(probe.security.warning.is_some() && spec.timeout_ms >= 60_000);
+                }
+                _ => {}
+            }
+        }
+    }
+    for kind in ["disk", "inodes", "disk_forecast", "memory", "swap", "load", "units", "time_skew", "reboot_required",
+        "updates", "containers"]
+    {
+        assert!(kinds.contains(&kind), "no agent is given `{kind}`");
     }
 }
 
