@@ -42,14 +42,16 @@ fn every_agent_is_given_the_bundles_and_none_of_them_is_quick_to_complain() {
     let registry = shipped("registry.yaml");
     let mut kinds = Vec::new();
     for scenario in registry.scenarios.iter().filter(|scenario| scenario.runs_on == RunsOn::Agent) {
-        assert!(scenario.hosts.is_empty(), "{} is for some hosts only", scenario.id);
+        assert!(scenario.hosts.is_none(), "{} is for some hosts only", scenario.id);
         for check in &scenario.checks {
             let Target::Ready(spec) = &check.target else { panic!("{} is not ready", check.id) };
             kinds.push(spec.probe.kind());
             match &spec.probe {
                 Probe::DiskForecast(probe) => {
                     // The half hour without a forecast after each start must not open a finding.
-                    assert!(u64::from(scenario.attempts) * spec.every_ms > 35 * 60_000 && probe.limits.critical.is_none());
+                    assert!(
+                        u64::from(scenario.attempts) * spec.every_ms > 35 * 60_000 && probe.limits.critical.is_none()
+                    );
                 }
                 Probe::Updates(probe) => {
                     assert!(probe.limits.warning.is_none() && probe.limits.critical.is_none(), "security alone");
@@ -59,9 +61,19 @@ fn every_agent_is_given_the_bundles_and_none_of_them_is_quick_to_complain() {
             }
         }
     }
-    for kind in ["disk", "inodes", "disk_forecast", "memory", "swap", "load", "units", "time_skew", "reboot_required",
-        "updates", "containers"]
-    {
+    for kind in [
+        "disk",
+        "inodes",
+        "disk_forecast",
+        "memory",
+        "swap",
+        "load",
+        "units",
+        "time_skew",
+        "reboot_required",
+        "updates",
+        "containers",
+    ] {
         assert!(kinds.contains(&kind), "no agent is given `{kind}`");
     }
 }

@@ -259,7 +259,11 @@ async fn the_scenario_of_pfsense_tells_its_outcomes_apart() {
         firewall.forbidden.insert("/status/services".to_owned());
         firewall.data.get_mut("/status/system").unwrap().as_object_mut().unwrap().remove("disk_usage");
     });
-    told.saw(&look("services").await, "unknown", "privilégio de GET em /api/v2/status/services");
+    told.saw(
+        &look("services").await,
+        "unknown",
+        "a chave de API não tem o privilégio de GET em /api/v2/status/services",
+    );
     told.saw(&look("system").await, "unknown", "não informa: disco");
     fake.change(|firewall| firewall.allowed = false);
     told.saw(&look("system").await, "unknown", "lista de acesso");
@@ -364,7 +368,7 @@ async fn the_scenario_of_proxmox_tells_its_outcomes_apart() {
     // A node that goes away between two questions: its own API answers 595.
     let gone = Reply::new(595, "text/plain", String::new()).because("No route to host");
     fake.product.fault("/api2/json/nodes/b/", Fault::Reply(gone));
-    told.saw(&look("tasks").await, "unknown", "b");
+    told.saw(&look("tasks").await, "unknown", "nos outros nós nenhuma tarefa falhou");
 
     let fake = started().await;
     let hand = of(&fake).await;

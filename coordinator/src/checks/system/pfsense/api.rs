@@ -173,7 +173,7 @@ impl<'a> Firewall<'a> {
                 let who = self.who();
                 Seen::unknown(say!(
                     language,
-                    "{place}: falta a {who} o privilégio de GET em /api/v2{path} (403 {id})",
+                    "{place}: {who} não tem o privilégio de GET em /api/v2{path} (403 {id})",
                     "{place}: {who} lacks the privilege to GET /api/v2{path} (403 {id})"
                 ))
             }

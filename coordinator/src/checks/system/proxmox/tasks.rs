@@ -65,7 +65,7 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
         .iter()
         .map(|node| format!("/nodes/{}/tasks?errors=1&since={since}&limit={LIMIT}", segment(node)))
         .collect();
-    let (mut failed, mut bad, mut read) = (Vec::new(), 0, false);
+    let (mut failed, mut bad, mut read, mut unread) = (Vec::new(), 0, false, false);
     for (node, answer) in nodes.iter().zip(cluster.get_all(&paths).await) {
         let list = answer.and_then(|list| {
             rows(&list, |row| task(row, node)).ok_or_else(|| Trouble::Shape { path: "/tasks".to_owned() })
@@ -81,7 +81,10 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
                         && !ignored(probe, &[task.kind.as_str(), task.id.as_str()])
                 }));
             }
-            Err(trouble) => said.say(Status::Unknown, format!("{node}: {}", trouble.words(cluster))),
+            Err(trouble) => {
+                unread = true;
+                said.say(Status::Unknown, format!("{node}: {}", trouble.words(cluster)));
+            }
         }
     }
     failed.sort_by_key(|task| std::cmp::Reverse(task.ended));
@@ -94,7 +97,9 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
         })
         .collect();
     let (times, names) = (names.len(), listed(language, &names));
-    let text = if times == 0 {
+    let text = if times == 0 && unread {
+        say!(language, "nos outros nós nenhuma tarefa falhou em 24 h", "on the other nodes no task failed within 24 h")
+    } else if times == 0 {
         say!(language, "nenhuma tarefa falhou em 24 h", "no task failed within 24 h")
     } else {
         say!(
