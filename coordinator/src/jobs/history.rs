@@ -37,6 +37,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 const BATCHES: i64 = 500;
 /// Reports in one transaction; those of a host and minute are one row.
 const REPORTS: i64 = 4000;
+/// Whoever is far behind folds and forgets all the same, after so long.
+const LONGEST_PASS: Duration = Duration::from_secs(60);
 /// How many times as long as a page took the next one waits.
 const RESTS: u32 = 3;
 /// Batches below the cursor that are looked at for the counters of their readings.
@@ -68,8 +70,11 @@ pub(super) async fn run(app: App, stop: CancellationToken) {
             _ = tick.tick() => {}
         }
         let keep = app.config.history;
-        if let Err(error) = pass(&app.store, &mut roller, keep, Timestamp::now(), &stop).await {
+        if let Err(error) = pass(&app.store, &mut roller, keep, LONGEST_PASS, &stop).await {
             tracing::warn!(job = "history", "a pass failed, the next one tries again: {error}");
+        }
+        if let Err(error) = fold(&app.store, keep, Timestamp::now(), &stop).await {
+            tracing::warn!(job = "history", "minutes were not folded, the next pass tries again: {error}");
         }
         if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
             // Series may go: what is known of them is read again.
@@ -82,13 +87,15 @@ pub(super) async fn run(app: App, stop: CancellationToken) {
     }
 }
 
+/// Rolls up what there is, page by page, until one was not full or `longest` has passed.
 async fn pass(
     store: &Store,
     roller: &mut Option<Roller>,
     keep: Keep,
-    now: Timestamp,
+    longest: Duration,
     stop: &CancellationToken,
 ) -> Result<()> {
+    let start = Instant::now();
     // After a failure nobody knows what was stored of the last page.
     let mut known = match roller.take() {
         Some(known) => known,
@@ -96,7 +103,9 @@ async fn pass(
     };
     loop {
         let began = Instant::now();
-        if !known.page(store, keep, now).await? {
+        // A page that was not full is the last one: what came meanwhile waits
+        // for the next pass, so that a steady load is written many rows at a time.
+        if !known.page(store, keep, Timestamp::now()).await? || start.elapsed() >= longest {
             break;
         }
         // Whoever is behind leaves most of the time to the writer.
@@ -106,7 +115,7 @@ async fn pass(
         }
     }
     *roller = Some(known);
-    fold(store, keep, now, stop).await
+    Ok(())
 }
 
 async fn prune(store: &Store, keep: Keep, now: Timestamp) -> Result<()> {
@@ -118,29 +127,43 @@ async fn prune(store: &Store, keep: Keep, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// Folds the minutes of hosts that have gathered enough of them.
+/// Folds the minutes of hosts that have gathered enough of them. A host whose
+/// minutes cannot be folded keeps none of the others from it.
 ///
 /// # Errors
 /// The store failed; what was folded before stays so.
 pub async fn fold(store: &Store, keep: Keep, now: Timestamp, stop: &CancellationToken) -> Result<()> {
     for (host, count, oldest) in store.unfolded().await? {
-        let mut left = count;
-        let late = now.as_ms() - oldest > FOLD_AFTER && count > 0;
-        while (left >= FOLD_AT || late && left == count) && !stop.is_cancelled() {
-            let mut minutes = store.minutes_of(host, FOLD_MOST).await?;
-            if !late || left > FOLD_MOST {
-                minutes.truncate(minutes.len().saturating_sub(FOLD_LEAVES));
-            }
-            let mut days = BTreeSet::new();
-            let most = minutes.iter().position(|(at, _)| days.insert(floor(*at, DAY)) && days.len() > FOLD_DAYS);
-            minutes.truncate(most.unwrap_or(minutes.len()));
-            if minutes.is_empty() {
-                break;
-            }
-            let additions = roll::additions(&minutes, keep.from(now).0);
-            store.fold(host, &minutes, additions).await?;
-            left -= i64::try_from(minutes.len()).unwrap_or(left);
+        if let Err(error) = fold_host(store, (host, count, oldest), keep, now, stop).await {
+            tracing::warn!(job = "history", host.key = host.0, "minutes of a host were not folded: {error}");
         }
+    }
+    Ok(())
+}
+
+async fn fold_host(
+    store: &Store,
+    (host, count, oldest): (HostKey, i64, i64),
+    keep: Keep,
+    now: Timestamp,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let mut left = count;
+    let late = now.as_ms() - oldest > FOLD_AFTER && count > 0;
+    while (left >= FOLD_AT || late && left == count) && !stop.is_cancelled() {
+        let mut minutes = store.minutes_of(host, FOLD_MOST).await?;
+        if !late || left > FOLD_MOST {
+            minutes.truncate(minutes.len().saturating_sub(FOLD_LEAVES));
+        }
+        let mut days = BTreeSet::new();
+        let most = minutes.iter().position(|(at, _)| days.insert(floor(*at, DAY)) && days.len() > FOLD_DAYS);
+        minutes.truncate(most.unwrap_or(minutes.len()));
+        if minutes.is_empty() {
+            break;
+        }
+        let additions = roll::additions(&minutes, keep.from(now).0);
+        store.fold(host, &minutes, additions).await?;
+        left -= i64::try_from(minutes.len()).unwrap_or(left);
     }
     Ok(())
 }
@@ -185,7 +208,8 @@ impl Roller {
         Ok(Self { state, counters, counts, full: HashSet::new() })
     }
 
-    /// Rolls the next page up. Answers whether there may be more.
+    /// Rolls the next page up. Answers whether it was full, so that there is
+    /// probably more.
     ///
     /// # Errors
     /// The store failed: this must be loaded again.
@@ -196,6 +220,7 @@ impl Roller {
         if batches.is_empty() && reports.is_empty() {
             return Ok(false);
         }
+        let full = is_full(batches.len(), BATCHES) || is_full(reports.len(), REPORTS);
         let mut rolled = RolledUp { cursor: before, ..RolledUp::default() };
         let oldest = keep.from(now).1;
         let in_time = |at: i64| at >= oldest && at - now.as_ms() <= AHEAD;
@@ -219,6 +244,17 @@ impl Roller {
         for report in reports {
             rolled.cursor.1 = report.id;
             let at = report.observed_at.as_ms();
+            // A report that cannot be read is lost already; it must not keep
+            // those that come after it from the history.
+            let Ok(status) = report.status else {
+                tracing::error!(
+                    job = "history",
+                    report = report.id,
+                    check = report.name,
+                    "a report is left out: its status cannot be read"
+                );
+                continue;
+            };
             if !in_time(at) {
                 continue;
             }
@@ -227,15 +263,15 @@ impl Roller {
                 continue;
             };
             let minute = rolled.minutes.entry((report.host, floor(at, MINUTE))).or_default();
-            minute.reports.push((series, Seen { at, id: report.id, status: roll::status_code(report.status) }));
-            let known = report.status != farol_protocol::Status::Unknown;
+            minute.reports.push((series, Seen { at, id: report.id, status: roll::status_code(status) }));
+            let known = status != farol_protocol::Status::Unknown;
             if let Some(point) = report.value.filter(|_| known).and_then(Point::of) {
                 minute.add(series, &point);
             }
         }
         store.roll_up(before, &rolled).await?;
         self.state.cursor = rolled.cursor;
-        Ok(true)
+        Ok(full)
     }
 
     /// The series of a name, which is made if need be; none where the host has
@@ -265,6 +301,10 @@ impl Roller {
         self.state.series.insert(place, (key, unit));
         Some(key)
     }
+}
+
+fn is_full(rows: usize, limit: i64) -> bool {
+    i64::try_from(rows).is_ok_and(|rows| rows >= limit)
 }
 
 /// Readings as they were sent. What a peer without a version pushes may be

@@ -58,8 +58,8 @@ pub struct ReportValue {
     pub host: HostKey,
     /// Its check, as `check:ID`.
     pub name: String,
-    /// What it said.
-    pub status: Status,
+    /// What it said; the stored word where that is no status.
+    pub status: std::result::Result<Status, String>,
     /// What was measured.
     pub value: Option<f64>,
     /// In which unit.
@@ -173,18 +173,16 @@ impl Store {
         .fetch_all(&mut *read)
         .await
         .context("read the reports")?;
-        let value = |(id, host, check, status, value, unit, at): ValueRow| {
-            Ok(ReportValue {
-                id,
-                host: HostKey(host),
-                name: format!("{CHECK}{check}"),
-                status: serde_word("status", &status)?,
-                value,
-                unit,
-                observed_at: Timestamp::from_ms(at),
-            })
+        let value = |(id, host, check, status, value, unit, at): ValueRow| ReportValue {
+            id,
+            host: HostKey(host),
+            name: format!("{CHECK}{check}"),
+            status: serde_word("status", &status).map_err(|_| status),
+            value,
+            unit,
+            observed_at: Timestamp::from_ms(at),
         };
-        rows.into_iter().map(value).collect()
+        Ok(rows.into_iter().map(value).collect())
     }
 
     /// Adds what was rolled up to its minutes and moves the cursor, at once.
@@ -256,7 +254,7 @@ impl Store {
                 .fetch_optional(&mut *read)
                 .await
                 .context("read a minute")?;
-        known.map(|(points, reports)| Minute::decode(&points, &reports).map_err(corrupt("minute"))).transpose()
+        Ok(known.map(|(points, reports)| decoded(host, at, &points, &reports)))
     }
 
     /// Hosts with minutes that are in no chunk, how many, and the oldest in ms.
@@ -287,8 +285,7 @@ impl Store {
         .fetch_all(&mut *read)
         .await
         .context("read the minutes")?;
-        let decoded = rows.into_iter().map(|(at, points, reports)| Ok((at, Minute::decode(&points, &reports)?)));
-        decoded.collect::<Result<_, Unreadable>>().map_err(corrupt("minute"))
+        Ok(rows.into_iter().map(|(at, points, reports)| (at, decoded(host, at, &points, &reports))).collect())
     }
 
     /// Puts minutes of a host into chunks; `additions` is what they add.
@@ -664,6 +661,15 @@ async fn put(connection: &mut AnyConnection, chunks: &[Packed]) -> Result<()> {
         upsert.build().execute(&mut *connection).await.context("store chunks")?;
     }
     Ok(())
+}
+
+/// A minute as it is stored. One that cannot be read is lost already; it must
+/// not keep all that comes after it, of every host, from the history.
+fn decoded(host: HostKey, at: i64, points: &[u8], reports: &[u8]) -> Minute {
+    Minute::decode(points, reports).unwrap_or_else(|error| {
+        tracing::error!(host.key = host.0, minute_ms = at, "a minute of the history is lost and begun anew: {error}");
+        Minute::default()
+    })
 }
 
 /// A chunk with what was added. One that cannot be read is lost already; it
