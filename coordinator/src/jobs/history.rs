@@ -5,7 +5,7 @@
 //! cursor moves in the transaction that stores what was read up to it.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use crate::{
     },
     store::{
         Store,
+        dropped::Dropped,
         history::{HistoryState, RolledUp},
         hosts::HostKey,
     },
@@ -121,6 +122,7 @@ async fn pass(
 async fn prune(store: &Store, keep: Keep, now: Timestamp) -> Result<()> {
     let (minutes, hours) = keep.from(now);
     let removed = store.prune_history(minutes, hours).await?;
+    store.dropped.begin_anew();
     if removed > 0 {
         tracing::info!(chunks = removed, "history beyond its retention was removed");
     }
@@ -176,8 +178,6 @@ pub struct Roller {
     counters: HashMap<i64, Counters>,
     /// How many series each host has.
     counts: HashMap<HostKey, usize>,
-    /// Hosts of which it was said that they have too many.
-    full: HashSet<HostKey>,
 }
 
 impl Roller {
@@ -205,7 +205,7 @@ impl Roller {
         for (host, _) in state.series.keys() {
             *counts.entry(*host).or_default() += 1;
         }
-        Ok(Self { state, counters, counts, full: HashSet::new() })
+        Ok(Self { state, counters, counts })
     }
 
     /// Rolls the next page up. Answers whether it was full, so that there is
@@ -237,7 +237,7 @@ impl Roller {
             for (name, value) in values {
                 let unit = metric::unit(&name);
                 let Some(point) = Point::of(value) else { continue };
-                let Some(series) = self.series(&mut rolled, batch.host, name, unit) else { continue };
+                let Some(series) = self.series(&store.dropped, &mut rolled, batch.host, name, unit) else { continue };
                 rolled.minutes.entry((batch.host, floor(at, MINUTE))).or_default().add(series, &point);
             }
         }
@@ -258,7 +258,8 @@ impl Roller {
             if !in_time(at) {
                 continue;
             }
-            let Some(series) = self.series(&mut rolled, report.host, report.name.clone(), report.unit.as_deref())
+            let Some(series) =
+                self.series(&store.dropped, &mut rolled, report.host, report.name.clone(), report.unit.as_deref())
             else {
                 continue;
             };
@@ -276,7 +277,14 @@ impl Roller {
 
     /// The series of a name, which is made if need be; none where the host has
     /// too many.
-    fn series(&mut self, rolled: &mut RolledUp, host: HostKey, name: String, unit: Option<&str>) -> Option<SeriesKey> {
+    fn series(
+        &mut self,
+        dropped: &Dropped,
+        rolled: &mut RolledUp,
+        host: HostKey,
+        name: String,
+        unit: Option<&str>,
+    ) -> Option<SeriesKey> {
         let place = (host, name);
         if let Some((key, known)) = self.state.series.get_mut(&place) {
             // A report without a unit says nothing about it.
@@ -288,7 +296,7 @@ impl Roller {
         }
         let count = self.counts.entry(host).or_default();
         if *count >= SERIES {
-            if self.full.insert(host) {
+            if dropped.add(host, &place.1) {
                 tracing::warn!(host.key = host.0, name = place.1, "a host has {SERIES} metrics; no new ones are kept");
             }
             return None;

@@ -332,6 +332,11 @@ async fn times_that_cannot_be_and_names_without_end_are_not_kept() {
     site.commit(items).await;
     site.roll().await;
     assert_eq!(site.store.metrics_of(site.host).await.expect("readable").len(), SERIES);
+    // Two of each mount, and `cpu`.
+    assert_eq!(site.store.dropped.of(site.host), 2 * 1200 + 1 - SERIES);
+    prune(&site.store, KEEP, site.now).await.expect("pruned");
+    assert_eq!(site.store.dropped.of(site.host), 0, "there may be room by now");
+    assert!(!site.store.dropped.add(site.host, "x"), "but it was said already");
     assert_eq!(site.points("cpu", Kind::Minutes).await, [(0, (1, 2.0)), (1, (1, 1.0))].into());
 }
 
@@ -344,7 +349,7 @@ async fn a_page_that_was_not_full_ends_the_pass_and_a_full_one_does_not() {
     site.commit(items).await;
     assert!(roller.page(&site.store, KEEP, site.now).await.expect("rolled up"), "one waits");
     assert!(!roller.page(&site.store, KEEP, site.now).await.expect("rolled up"), "whatever comes meanwhile");
-    assert_eq!(site.points("cpu", Kind::Minutes).await, [(3, (BATCHES as u64 + 1, 5.0))].into());
+    assert_eq!(site.points("cpu", Kind::Minutes).await, [(3, (most as u64 + 1, 5.0))].into());
     let many = usize::try_from(REPORTS).expect("few");
     site.commit(vec![site.reports(&vec![(2, Status::Ok, None); many])]).await;
     assert!(roller.page(&site.store, KEEP, site.now).await.expect("rolled up"), "as many reports as fit");
@@ -354,7 +359,7 @@ async fn a_page_that_was_not_full_ends_the_pass_and_a_full_one_does_not() {
 #[tokio::test]
 async fn whoever_is_far_behind_stops_for_the_fold_and_goes_on_from_there() {
     let mut site = Site::start().await;
-    let items: Vec<Bulk> = (0..2 * BATCHES + 1).map(|n| site.batch(1 + n % 9, &cpu(5.0))).collect();
+    let items: Vec<Bulk> = (0..=2 * BATCHES).map(|n| site.batch(1 + n % 9, &cpu(5.0))).collect();
     site.commit(items).await;
     let (mut roller, stop) = (None, CancellationToken::new());
     pass(&site.store, &mut roller, KEEP, Duration::ZERO, &stop).await.expect("passed");
@@ -427,4 +432,40 @@ async fn a_host_whose_minutes_cannot_be_folded_keeps_no_other_from_it() {
         site.store.unfolded().await.expect("readable").into_iter().map(|(host, count, _)| (host.0, count)).collect();
     assert_eq!(left[&(site.host.0 - 1)], 100);
     assert!(left[&site.host.0] < FOLD_AT, "{left:?}");
+}
+
+#[tokio::test]
+async fn a_series_that_never_had_a_value_goes_once_nothing_is_left_of_it_and_not_before() {
+    let mut site = Site::start().await;
+    let unknown: Vec<_> = (0..100).map(|ago| (ago, Status::Unknown, None)).collect();
+    site.commit(vec![site.reports(&unknown)]).await;
+    site.roll().await;
+    let count = async |site: &Site| site.store.series_of(site.host).await.expect("readable").len();
+    prune(&site.store, KEEP, site.now).await.expect("pruned");
+    assert_eq!(count(&site).await, 1, "its minutes wait to be folded");
+    site.fold().await;
+    site.now = site.now.plus_ms(2 * DAY);
+    site.fold().await;
+    assert_eq!(site.store.unfolded().await.expect("readable"), []);
+    prune(&site.store, KEEP, site.now).await.expect("pruned");
+    assert_eq!(count(&site).await, 1, "its reports are kept");
+    site.now = site.now.plus_ms(31 * DAY);
+    prune(&site.store, KEEP, site.now).await.expect("pruned");
+    assert_eq!(count(&site).await, 0);
+}
+
+#[tokio::test]
+async fn the_first_value_of_what_was_only_seen_before_says_when_it_was() {
+    let site = Site::start().await;
+    let seen: Vec<_> = (0..100).map(|ago| (ago, Status::Ok, (40..60).contains(&ago).then_some(1.0))).collect();
+    site.commit(vec![site.reports(&seen[..10]), site.reports(&seen[60..])]).await;
+    site.roll().await;
+    let later = Timestamp::now().plus_ms(2 * DAY);
+    fold(&site.store, KEEP, later, &CancellationToken::new()).await.expect("folded");
+    assert_eq!(site.series("check:portal/answers").await, None, "it has no value yet");
+    site.commit(vec![site.reports(&seen[40..60])]).await;
+    site.roll().await;
+    fold(&site.store, KEEP, later, &CancellationToken::new()).await.expect("folded");
+    let (first, last) = site.series("check:portal/answers").await.expect("known").known.expect("values");
+    assert_eq!((site.now.since(first) / MINUTE, site.now.since(last) / MINUTE), (59, 40));
 }
