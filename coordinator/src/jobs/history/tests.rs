@@ -371,7 +371,8 @@ async fn whoever_is_far_behind_stops_for_the_fold_and_goes_on_from_there() {
 impl Site {
     async fn spoil(&self, statement: &str) {
         let mut write = self.store.telemetry().write().await.expect("a turn");
-        let changed = sqlx::query(statement).execute(&mut *write).await.expect("changed");
+        let changed =
+            sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut *write).await.expect("changed");
         assert!(changed.rows_affected() > 0, "{statement}");
         write.commit().await.expect("committed");
     }
