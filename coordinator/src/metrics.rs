@@ -48,6 +48,11 @@ struct State {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HostLabel {
+    host: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SeverityLabel {
     severity: String,
 }
@@ -73,6 +78,7 @@ pub struct Metrics {
     advice: Family<SourceLabel, Counter>,
     requests: Histograms,
     hosts: Family<State, Gauge>,
+    dropped: Family<HostLabel, Gauge>,
     findings: Family<SeverityLabel, Gauge>,
     outbox: Family<State, Gauge>,
 }
@@ -90,6 +96,7 @@ impl Default for Metrics {
         let buckets: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 4.0, 8));
         let requests = Histograms::new_with_constructor(buckets);
         let hosts = Family::default();
+        let dropped = Family::<HostLabel, Gauge>::default();
         let findings = Family::default();
         let outbox = Family::default();
         registry.register(
@@ -110,6 +117,11 @@ impl Default for Metrics {
         registry.register("advice", "Advice given by source", advice.clone());
         registry.register("http_request_duration_seconds", "Requests to the API", requests.clone());
         registry.register("hosts", "Hosts by state", hosts.clone());
+        registry.register(
+            "history_dropped_metrics",
+            "Metrics of hosts with too many, which are not kept",
+            dropped.clone(),
+        );
         registry.register("findings", "Unresolved findings by severity", findings.clone());
         registry.register("outbox", "Mails by state", outbox.clone());
         Self {
@@ -123,6 +135,7 @@ impl Default for Metrics {
             advice,
             requests,
             hosts,
+            dropped,
             findings,
             outbox,
         }
@@ -184,6 +197,7 @@ impl Metrics {
     /// The store failed.
     pub async fn encode(&self, app: &Shared) -> Result<String> {
         self.hosts.clear();
+        self.dropped.clear();
         for host in app.store.hosts().await? {
             let state = match host.enrolment {
                 Enrolment::Pending => "pending",
@@ -192,6 +206,9 @@ impl Metrics {
                 Enrolment::Enrolled => "silent",
             };
             self.hosts.get_or_create(&State { state: state.to_owned() }).inc();
+            if let Ok(names @ 1..) = i64::try_from(app.store.dropped.of(host.key)) {
+                self.dropped.get_or_create(&HostLabel { host: host.name }).set(names);
+            }
         }
         self.findings.clear();
         for (severity, count) in app.store.finding_counts().await? {

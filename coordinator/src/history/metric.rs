@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use farol_protocol::{Report, Status, telemetry::Metrics};
 
 use super::{MINUTE, pack::Grain};
+use crate::topology::is_inner;
 
 /// What a check's values are called: this and the check's id.
 pub const CHECK: &str = "check:";
@@ -98,10 +99,12 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Those of a reading that was taken at `at`, in ms.
+    /// Those of a reading that was taken at `at`, in ms. Interfaces of
+    /// containers and guests are left out: each new one has a new name, and a
+    /// host has room for so many.
     #[must_use]
     pub fn of(metrics: &Metrics, at: i64) -> Self {
-        let interfaces = metrics.networks.iter();
+        let interfaces = metrics.networks.iter().filter(|network| !is_inner(&network.interface));
         Self {
             at,
             uptime: metrics.uptime_seconds,
@@ -208,6 +211,21 @@ mod tests {
             all,
             [("net.received_per_second:eth0".to_owned(), 1_000.0), ("net.sent_per_second:eth0".to_owned(), 0.0)]
         );
+    }
+
+    #[test]
+    fn interfaces_of_containers_and_guests_have_no_rates() {
+        let names =
+            ["eth0", "veth12ab", "br-0a1b2c3d4e5f", "docker0", "cali77", "flannel.1", "tap104i0", "tap0", "wg0"];
+        let reading = |received: u64| Metrics {
+            networks: names.map(|name| Network { interface: name.to_owned(), received, sent: 0 }).into(),
+            ..Metrics::default()
+        };
+        let mut all: Vec<String> =
+            rates((0, &reading(0)), (1_000, &reading(9))).into_iter().map(|(name, _)| name).collect();
+        all.retain(|name| name.starts_with("net.received"));
+        all.sort_unstable();
+        assert_eq!(all, ["eth0", "tap0", "wg0"].map(|name| format!("net.received_per_second:{name}")));
     }
 
     #[test]

@@ -132,7 +132,8 @@ impl Point {
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         // Rounding must not carry it past its own bounds.
-        self.mean = self.mean.clamp(self.min, self.max);
+        // No `clamp`, which panics where a corrupt chunk has a minimum above its maximum.
+        self.mean = self.mean.max(self.min).min(self.max);
     }
 }
 
@@ -159,6 +160,13 @@ mod tests {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e101, f64::MIN] {
             assert_eq!(Point::of(value), None, "{value}");
         }
+    }
+
+    #[test]
+    fn points_that_cannot_be_do_not_end_the_process() {
+        let mut wrong = Point { count: 1, min: 9.0, mean: 5.0, max: 1.0 };
+        wrong.merge(&wrong.clone());
+        assert_eq!(wrong.count, 2);
     }
 
     #[test]

@@ -77,12 +77,16 @@ impl Minute {
 /// # Errors
 /// The bytes are something else.
 pub fn read_points(bytes: &[u8]) -> Result<impl Iterator<Item = (SeriesKey, Point)> + '_, Unreadable> {
-    let rows = rows::<POINT_BYTES>(bytes)?;
-    Ok(rows.iter().map(|row| {
+    let point = |row: &[u8; POINT_BYTES]| {
         let value = |place: usize| f64::from_le_bytes(part(row, 12 + 8 * place));
         let count = u64::from_le_bytes(part(row, 4));
         (key(row), Point { count, min: value(0), mean: value(1), max: value(2) })
-    }))
+    };
+    let rows = rows::<POINT_BYTES>(bytes)?;
+    if !rows.iter().map(point).all(|(_, point)| point.count > 0 && point.min <= point.mean && point.mean <= point.max) {
+        return Err(Unreadable::new("a minute has a point that nothing can have measured"));
+    }
+    Ok(rows.iter().map(point))
 }
 
 /// The reports of a minute as they are stored.
@@ -90,11 +94,15 @@ pub fn read_points(bytes: &[u8]) -> Result<impl Iterator<Item = (SeriesKey, Poin
 /// # Errors
 /// The bytes are something else.
 pub fn read_reports(bytes: &[u8]) -> Result<impl Iterator<Item = (SeriesKey, Seen)> + '_, Unreadable> {
-    let rows = rows::<REPORT_BYTES>(bytes)?;
-    Ok(rows.iter().map(|row| {
+    let seen = |row: &[u8; REPORT_BYTES]| {
         let whole = |place| i64::from_le_bytes(part(row, place));
         (key(row), Seen { at: whole(4), id: whole(12), status: row[20] })
-    }))
+    };
+    let rows = rows::<REPORT_BYTES>(bytes)?;
+    if !rows.iter().map(seen).all(|(_, seen)| (0..i64::MAX / 2).contains(&seen.at)) {
+        return Err(Unreadable::new("a minute has a report of no time"));
+    }
+    Ok(rows.iter().map(seen))
 }
 
 fn rows<const N: usize>(bytes: &[u8]) -> Result<&[[u8; N]], Unreadable> {
@@ -203,6 +211,9 @@ mod tests {
         assert!(Minute::decode(&points[..points.len() - 1], &reports).is_err());
         assert!(Minute::decode(&points, &[]).is_err());
         assert!(Minute::decode(&[9], &reports).is_err());
+        let filled = |bytes: &[u8]| [&bytes[..1], &vec![0x80; bytes.len() - 1]].concat();
+        assert!(Minute::decode(&filled(&points), &reports).is_err(), "as long as it should be, and nothing that was");
+        assert!(Minute::decode(&points, &filled(&reports)).is_err());
     }
 
     #[test]

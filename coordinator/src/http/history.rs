@@ -40,6 +40,15 @@ pub(super) struct MetricView {
     last_at: Option<Timestamp>,
 }
 
+/// Metrics of a host.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MetricsView {
+    #[serde(flatten)]
+    list: List<MetricView>,
+    /// How many more it sent that are not kept, since it has 1,000 already.
+    dropped: usize,
+}
+
 /// Which page of the metrics.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -56,12 +65,12 @@ pub(super) struct MetricsQuery {
 /// Metrics of a host, by name
 #[utoipa::path(get, path = "/api/v1/hosts/{host}/metrics", tag = "history", operation_id = "host_metrics",
     params(("host" = String, Path, description = "Its id or name"), MetricsQuery),
-    responses((status = 200, body = List<MetricView>)))]
+    responses((status = 200, body = MetricsView)))]
 pub(super) async fn metrics(
     State(app): State<App>,
     Segment(host): Segment<String>,
     Query(query): Query<MetricsQuery>,
-) -> Answer<List<MetricView>> {
+) -> Answer<MetricsView> {
     let row = app.store.host(&host).await?;
     let items = app.store.metrics_of(row.key).await?.into_iter().map(|series| MetricView {
         name: series.name,
@@ -70,7 +79,8 @@ pub(super) async fn metrics(
         last_at: series.known.map(|(_, last)| last),
     });
     let items = items.collect();
-    Ok(Json(List::cut(items, query.cursor.as_deref(), query.limit, |item: &MetricView| item.name.as_str())))
+    let list = List::cut(items, query.cursor.as_deref(), query.limit, |item: &MetricView| item.name.as_str());
+    Ok(Json(MetricsView { list, dropped: app.store.dropped.of(row.key) }))
 }
 
 /// Which series, from when to when.

@@ -5,7 +5,7 @@
 //! cursor moves in the transaction that stores what was read up to it.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use crate::{
     },
     store::{
         Store,
+        dropped::Dropped,
         history::{HistoryState, RolledUp},
         hosts::HostKey,
     },
@@ -37,6 +38,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 const BATCHES: i64 = 500;
 /// Reports in one transaction; those of a host and minute are one row.
 const REPORTS: i64 = 4000;
+/// Whoever is far behind folds and forgets all the same, after so long.
+const LONGEST_PASS: Duration = Duration::from_secs(60);
 /// How many times as long as a page took the next one waits.
 const RESTS: u32 = 3;
 /// Batches below the cursor that are looked at for the counters of their readings.
@@ -68,8 +71,11 @@ pub(super) async fn run(app: App, stop: CancellationToken) {
             _ = tick.tick() => {}
         }
         let keep = app.config.history;
-        if let Err(error) = pass(&app.store, &mut roller, keep, Timestamp::now(), &stop).await {
+        if let Err(error) = pass(&app.store, &mut roller, keep, LONGEST_PASS, &stop).await {
             tracing::warn!(job = "history", "a pass failed, the next one tries again: {error}");
+        }
+        if let Err(error) = fold(&app.store, keep, Timestamp::now(), &stop).await {
+            tracing::warn!(job = "history", "minutes were not folded, the next pass tries again: {error}");
         }
         if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
             // Series may go: what is known of them is read again.
@@ -82,13 +88,15 @@ pub(super) async fn run(app: App, stop: CancellationToken) {
     }
 }
 
+/// Rolls up what there is, page by page, until one was not full or `longest` has passed.
 async fn pass(
     store: &Store,
     roller: &mut Option<Roller>,
     keep: Keep,
-    now: Timestamp,
+    longest: Duration,
     stop: &CancellationToken,
 ) -> Result<()> {
+    let start = Instant::now();
     // After a failure nobody knows what was stored of the last page.
     let mut known = match roller.take() {
         Some(known) => known,
@@ -96,7 +104,9 @@ async fn pass(
     };
     loop {
         let began = Instant::now();
-        if !known.page(store, keep, now).await? {
+        // A page that was not full is the last one: what came meanwhile waits
+        // for the next pass, so that a steady load is written many rows at a time.
+        if !known.page(store, keep, Timestamp::now()).await? || start.elapsed() >= longest {
             break;
         }
         // Whoever is behind leaves most of the time to the writer.
@@ -106,41 +116,56 @@ async fn pass(
         }
     }
     *roller = Some(known);
-    fold(store, keep, now, stop).await
+    Ok(())
 }
 
 async fn prune(store: &Store, keep: Keep, now: Timestamp) -> Result<()> {
     let (minutes, hours) = keep.from(now);
     let removed = store.prune_history(minutes, hours).await?;
+    store.dropped.begin_anew();
     if removed > 0 {
         tracing::info!(chunks = removed, "history beyond its retention was removed");
     }
     Ok(())
 }
 
-/// Folds the minutes of hosts that have gathered enough of them.
+/// Folds the minutes of hosts that have gathered enough of them. A host whose
+/// minutes cannot be folded keeps none of the others from it.
 ///
 /// # Errors
 /// The store failed; what was folded before stays so.
 pub async fn fold(store: &Store, keep: Keep, now: Timestamp, stop: &CancellationToken) -> Result<()> {
     for (host, count, oldest) in store.unfolded().await? {
-        let mut left = count;
-        let late = now.as_ms() - oldest > FOLD_AFTER && count > 0;
-        while (left >= FOLD_AT || late && left == count) && !stop.is_cancelled() {
-            let mut minutes = store.minutes_of(host, FOLD_MOST).await?;
-            if !late || left > FOLD_MOST {
-                minutes.truncate(minutes.len().saturating_sub(FOLD_LEAVES));
-            }
-            let mut days = BTreeSet::new();
-            let most = minutes.iter().position(|(at, _)| days.insert(floor(*at, DAY)) && days.len() > FOLD_DAYS);
-            minutes.truncate(most.unwrap_or(minutes.len()));
-            if minutes.is_empty() {
-                break;
-            }
-            let additions = roll::additions(&minutes, keep.from(now).0);
-            store.fold(host, &minutes, additions).await?;
-            left -= i64::try_from(minutes.len()).unwrap_or(left);
+        if let Err(error) = fold_host(store, (host, count, oldest), keep, now, stop).await {
+            tracing::warn!(job = "history", host.key = host.0, "minutes of a host were not folded: {error}");
         }
+    }
+    Ok(())
+}
+
+async fn fold_host(
+    store: &Store,
+    (host, count, oldest): (HostKey, i64, i64),
+    keep: Keep,
+    now: Timestamp,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let mut left = count;
+    let late = now.as_ms() - oldest > FOLD_AFTER && count > 0;
+    while (left >= FOLD_AT || late && left == count) && !stop.is_cancelled() {
+        let mut minutes = store.minutes_of(host, FOLD_MOST).await?;
+        if !late || left > FOLD_MOST {
+            minutes.truncate(minutes.len().saturating_sub(FOLD_LEAVES));
+        }
+        let mut days = BTreeSet::new();
+        let most = minutes.iter().position(|(at, _)| days.insert(floor(*at, DAY)) && days.len() > FOLD_DAYS);
+        minutes.truncate(most.unwrap_or(minutes.len()));
+        if minutes.is_empty() {
+            break;
+        }
+        let additions = roll::additions(&minutes, keep.from(now).0);
+        store.fold(host, &minutes, additions).await?;
+        left -= i64::try_from(minutes.len()).unwrap_or(left);
     }
     Ok(())
 }
@@ -153,8 +178,6 @@ pub struct Roller {
     counters: HashMap<i64, Counters>,
     /// How many series each host has.
     counts: HashMap<HostKey, usize>,
-    /// Hosts of which it was said that they have too many.
-    full: HashSet<HostKey>,
 }
 
 impl Roller {
@@ -182,10 +205,11 @@ impl Roller {
         for (host, _) in state.series.keys() {
             *counts.entry(*host).or_default() += 1;
         }
-        Ok(Self { state, counters, counts, full: HashSet::new() })
+        Ok(Self { state, counters, counts })
     }
 
-    /// Rolls the next page up. Answers whether there may be more.
+    /// Rolls the next page up. Answers whether it was full, so that there is
+    /// probably more.
     ///
     /// # Errors
     /// The store failed: this must be loaded again.
@@ -196,6 +220,7 @@ impl Roller {
         if batches.is_empty() && reports.is_empty() {
             return Ok(false);
         }
+        let full = is_full(batches.len(), BATCHES) || is_full(reports.len(), REPORTS);
         let mut rolled = RolledUp { cursor: before, ..RolledUp::default() };
         let oldest = keep.from(now).1;
         let in_time = |at: i64| at >= oldest && at - now.as_ms() <= AHEAD;
@@ -212,35 +237,54 @@ impl Roller {
             for (name, value) in values {
                 let unit = metric::unit(&name);
                 let Some(point) = Point::of(value) else { continue };
-                let Some(series) = self.series(&mut rolled, batch.host, name, unit) else { continue };
+                let Some(series) = self.series(&store.dropped, &mut rolled, batch.host, name, unit) else { continue };
                 rolled.minutes.entry((batch.host, floor(at, MINUTE))).or_default().add(series, &point);
             }
         }
         for report in reports {
             rolled.cursor.1 = report.id;
             let at = report.observed_at.as_ms();
+            // A report that cannot be read is lost already; it must not keep
+            // those that come after it from the history.
+            let Ok(status) = report.status else {
+                tracing::error!(
+                    job = "history",
+                    report = report.id,
+                    check = report.name,
+                    "a report is left out: its status cannot be read"
+                );
+                continue;
+            };
             if !in_time(at) {
                 continue;
             }
-            let Some(series) = self.series(&mut rolled, report.host, report.name.clone(), report.unit.as_deref())
+            let Some(series) =
+                self.series(&store.dropped, &mut rolled, report.host, report.name.clone(), report.unit.as_deref())
             else {
                 continue;
             };
             let minute = rolled.minutes.entry((report.host, floor(at, MINUTE))).or_default();
-            minute.reports.push((series, Seen { at, id: report.id, status: roll::status_code(report.status) }));
-            let known = report.status != farol_protocol::Status::Unknown;
+            minute.reports.push((series, Seen { at, id: report.id, status: roll::status_code(status) }));
+            let known = status != farol_protocol::Status::Unknown;
             if let Some(point) = report.value.filter(|_| known).and_then(Point::of) {
                 minute.add(series, &point);
             }
         }
         store.roll_up(before, &rolled).await?;
         self.state.cursor = rolled.cursor;
-        Ok(true)
+        Ok(full)
     }
 
     /// The series of a name, which is made if need be; none where the host has
     /// too many.
-    fn series(&mut self, rolled: &mut RolledUp, host: HostKey, name: String, unit: Option<&str>) -> Option<SeriesKey> {
+    fn series(
+        &mut self,
+        dropped: &Dropped,
+        rolled: &mut RolledUp,
+        host: HostKey,
+        name: String,
+        unit: Option<&str>,
+    ) -> Option<SeriesKey> {
         let place = (host, name);
         if let Some((key, known)) = self.state.series.get_mut(&place) {
             // A report without a unit says nothing about it.
@@ -252,7 +296,7 @@ impl Roller {
         }
         let count = self.counts.entry(host).or_default();
         if *count >= SERIES {
-            if self.full.insert(host) {
+            if dropped.add(host, &place.1) {
                 tracing::warn!(host.key = host.0, name = place.1, "a host has {SERIES} metrics; no new ones are kept");
             }
             return None;
@@ -265,6 +309,10 @@ impl Roller {
         self.state.series.insert(place, (key, unit));
         Some(key)
     }
+}
+
+fn is_full(rows: usize, limit: i64) -> bool {
+    i64::try_from(rows).is_ok_and(|rows| rows >= limit)
 }
 
 /// Readings as they were sent. What a peer without a version pushes may be

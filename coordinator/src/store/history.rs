@@ -4,7 +4,7 @@
 //! transaction with its cursor, and minutes leave their table in the
 //! transaction in which they enter chunks: a crash loses and repeats nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use farol_protocol::{CheckId, Status, Timestamp};
 use sqlx::{Any, AnyConnection, QueryBuilder, any::AnyRow};
@@ -58,8 +58,8 @@ pub struct ReportValue {
     pub host: HostKey,
     /// Its check, as `check:ID`.
     pub name: String,
-    /// What it said.
-    pub status: Status,
+    /// What it said; the stored word where that is no status.
+    pub status: std::result::Result<Status, String>,
     /// What was measured.
     pub value: Option<f64>,
     /// In which unit.
@@ -94,7 +94,8 @@ pub struct Series {
 
 /// A report's row, host, check, status, value, unit and time.
 type ValueRow = (i64, i64, String, String, Option<f64>, Option<String>, i64);
-/// A series' row, name, unit, and the times of its first and last value.
+/// A series' row, name, unit, and the times of its first and last value. One
+/// that never had a value has no first time; its last is that of a report.
 type SeriesRow = (i64, String, Option<String>, Option<i64>, Option<i64>);
 
 /// A chunk as it is stored.
@@ -173,18 +174,16 @@ impl Store {
         .fetch_all(&mut *read)
         .await
         .context("read the reports")?;
-        let value = |(id, host, check, status, value, unit, at): ValueRow| {
-            Ok(ReportValue {
-                id,
-                host: HostKey(host),
-                name: format!("{CHECK}{check}"),
-                status: serde_word("status", &status)?,
-                value,
-                unit,
-                observed_at: Timestamp::from_ms(at),
-            })
+        let value = |(id, host, check, status, value, unit, at): ValueRow| ReportValue {
+            id,
+            host: HostKey(host),
+            name: format!("{CHECK}{check}"),
+            status: serde_word("status", &status).map_err(|_| status),
+            value,
+            unit,
+            observed_at: Timestamp::from_ms(at),
         };
-        rows.into_iter().map(value).collect()
+        Ok(rows.into_iter().map(value).collect())
     }
 
     /// Adds what was rolled up to its minutes and moves the cursor, at once.
@@ -256,7 +255,7 @@ impl Store {
                 .fetch_optional(&mut *read)
                 .await
                 .context("read a minute")?;
-        known.map(|(points, reports)| Minute::decode(&points, &reports).map_err(corrupt("minute"))).transpose()
+        Ok(known.map(|(points, reports)| decoded(host, at, &points, &reports)))
     }
 
     /// Hosts with minutes that are in no chunk, how many, and the oldest in ms.
@@ -287,8 +286,7 @@ impl Store {
         .fetch_all(&mut *read)
         .await
         .context("read the minutes")?;
-        let decoded = rows.into_iter().map(|(at, points, reports)| Ok((at, Minute::decode(&points, &reports)?)));
-        decoded.collect::<Result<_, Unreadable>>().map_err(corrupt("minute"))
+        Ok(rows.into_iter().map(|(at, points, reports)| (at, decoded(host, at, &points, &reports))).collect())
     }
 
     /// Puts minutes of a host into chunks; `additions` is what they add.
@@ -313,7 +311,12 @@ impl Store {
             tokio::task::yield_now().await;
         }
         let mut times: BTreeMap<SeriesKey, (i64, i64)> = BTreeMap::new();
+        // What only ever said `unknown` has no values, but was there.
+        let mut seen: BTreeMap<SeriesKey, i64> = BTreeMap::new();
         for (at, minute) in minutes {
+            for (series, _) in &minute.reports {
+                seen.insert(*series, seen.get(series).map_or(*at, |known| *at.max(known)));
+            }
             for series in minute.points.keys() {
                 let span = times.entry(*series).or_insert((*at, *at));
                 *span = (span.0.min(*at), span.1.max(*at));
@@ -321,6 +324,10 @@ impl Store {
         }
         // Most series of a host share theirs.
         let mut spans: BTreeMap<(i64, i64), Vec<SeriesKey>> = BTreeMap::new();
+        let mut last_seen: BTreeMap<i64, Vec<SeriesKey>> = BTreeMap::new();
+        for (series, at) in seen.into_iter().filter(|(series, _)| !times.contains_key(series)) {
+            last_seen.entry(at).or_default().push(series);
+        }
         for (series, span) in times {
             spans.entry(span).or_default().push(series);
         }
@@ -329,14 +336,17 @@ impl Store {
         for ((first, last), series) in spans {
             let mut update = QueryBuilder::<Any>::new("update history_series set first_ms = case when first_ms < ");
             update.push_bind(first).push(" then first_ms else ").push_bind(first);
-            update.push(" end, last_ms = case when last_ms > ").push_bind(last).push(" then last_ms else ");
-            update.push_bind(last).push(" end where id in (");
-            let mut list = update.separated(", ");
-            for key in series {
-                list.push_bind(i64::from(key.0));
-            }
-            update.push(")");
+            update.push(" end, last_ms = case when first_ms is not null and last_ms > ").push_bind(last);
+            update.push(" then last_ms else ").push_bind(last).push(" end where id in (");
+            among(&mut update, series.iter().map(|key| i64::from(key.0)));
             update.build().execute(&mut *write).await.context("store the times of series")?;
+        }
+        for (last, series) in last_seen {
+            let mut update = QueryBuilder::<Any>::new("update history_series set last_ms = case when last_ms > ");
+            update.push_bind(last).push(" then last_ms else ").push_bind(last);
+            update.push(" end where first_ms is null and id in (");
+            among(&mut update, series.iter().map(|key| i64::from(key.0)));
+            update.build().execute(&mut *write).await.context("store when series were seen")?;
         }
         for part in minutes.chunks(ROWS) {
             let mut remove = QueryBuilder::<Any>::new("delete from history_minute where host_key = ");
@@ -365,7 +375,8 @@ impl Store {
     }
 
     /// Removes chunks that ended before the times in ms, reports with the
-    /// minutes, in small steps, and series of which nothing is left.
+    /// minutes, in small steps, and series of which nothing is left. Whoever
+    /// knows keys of series reads them again afterwards.
     ///
     /// # Errors
     /// The store failed.
@@ -398,18 +409,43 @@ impl Store {
                 write.commit().await?;
             }
         }
-        let mut write = self.telemetry().write().await?;
-        // One whose first minute waits to be folded has no chunk either.
-        sqlx::query(
-            "delete from history_series where first_ms is not null and last_ms < $1
+        self.prune_series(minutes_from).await?;
+        Ok(removed)
+    }
+
+    /// Removes series of which there is nothing since `from`, in ms: no chunk,
+    /// and no minute that waits to be folded.
+    async fn prune_series(&self, from: i64) -> Result<()> {
+        let mut read = self.telemetry().read().await?;
+        let empty: Vec<(i64, i64)> = sqlx::query_as(
+            "select id, host_key from history_series where (last_ms is null or last_ms < $1)
              and not exists (select 1 from history_chunk where series_id = history_series.id)",
         )
-        .bind(minutes_from.min(hours_from))
-        .execute(&mut *write)
+        .bind(from)
+        .fetch_all(&mut *read)
         .await
-        .context("remove series without values")?;
-        write.commit().await?;
-        Ok(removed)
+        .context("look for series without values")?;
+        drop(read);
+        let mut hosts: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
+        for (series, host) in empty {
+            hosts.entry(host).or_default().insert(series);
+        }
+        for (host, mut series) in hosts {
+            for (_, minute) in self.minutes_of(HostKey(host), i64::MAX).await? {
+                for key in minute.points.keys().chain(minute.reports.iter().map(|(key, _)| key)) {
+                    series.remove(&i64::from(key.0));
+                }
+            }
+            let series: Vec<i64> = series.into_iter().collect();
+            for part in series.chunks(ROWS) {
+                let mut write = self.telemetry().write().await?;
+                let mut remove = QueryBuilder::<Any>::new("delete from history_series where id in (");
+                among(&mut remove, part.iter().copied());
+                remove.build().execute(&mut *write).await.context("remove series without values")?;
+                write.commit().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Everything that a host has a series of, by name.
@@ -647,6 +683,15 @@ impl Store {
     }
 }
 
+/// The rest of `in (`.
+fn among(query: &mut QueryBuilder<Any>, keys: impl Iterator<Item = i64>) {
+    let mut list = query.separated(", ");
+    for key in keys {
+        list.push_bind(key);
+    }
+    query.push(")");
+}
+
 async fn cursor(connection: &mut AnyConnection) -> Result<(i64, i64)> {
     sqlx::query_as("select batch, report from history_cursor where id = 1")
         .fetch_one(connection)
@@ -664,6 +709,15 @@ async fn put(connection: &mut AnyConnection, chunks: &[Packed]) -> Result<()> {
         upsert.build().execute(&mut *connection).await.context("store chunks")?;
     }
     Ok(())
+}
+
+/// A minute as it is stored. One that cannot be read is lost already; it must
+/// not keep all that comes after it, of every host, from the history.
+fn decoded(host: HostKey, at: i64, points: &[u8], reports: &[u8]) -> Minute {
+    Minute::decode(points, reports).unwrap_or_else(|error| {
+        tracing::error!(host.key = host.0, minute_ms = at, "a minute of the history is lost and begun anew: {error}");
+        Minute::default()
+    })
 }
 
 /// A chunk with what was added. One that cannot be read is lost already; it

@@ -9,6 +9,7 @@ pub mod actions;
 pub mod audit;
 pub mod bulk;
 pub mod correlation;
+pub mod dropped;
 pub mod findings;
 pub mod history;
 pub mod hosts;
@@ -55,6 +56,8 @@ pub struct Store {
     telemetry: Arc<Db>,
     /// Steps of actions that the next commit takes.
     steps: Arc<std::sync::Mutex<VecDeque<steps::Waiting>>>,
+    /// What the history has no room for.
+    pub dropped: Arc<dropped::Dropped>,
 }
 
 /// One database.
@@ -277,7 +280,12 @@ impl Store {
         // A batch touches three or four pages, and each is written whole.
         let telemetry =
             Db::open(&folder.join("telemetry.db"), TELEMETRY_READERS, "pragma page_size = 2048", &TELEMETRY).await?;
-        Ok(Self { state: Arc::new(state), telemetry: Arc::new(telemetry), steps: Arc::default() })
+        Ok(Self {
+            state: Arc::new(state),
+            telemetry: Arc::new(telemetry),
+            steps: Arc::default(),
+            dropped: Arc::default(),
+        })
     }
 
     pub(crate) fn state(&self) -> &Db {

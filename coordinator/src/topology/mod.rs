@@ -24,6 +24,7 @@ use farol_protocol::{Timestamp, inventory::Inventory};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub(crate) use self::resolve::is_inner;
 use crate::store::hosts::HostKey;
 
 /// A host with all that is known of it.

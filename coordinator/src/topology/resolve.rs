@@ -39,10 +39,16 @@ impl From<Names> for Whose {
     }
 }
 
-/// Interfaces inside a machine, whose addresses are the same on many.
-pub(super) fn is_inner(interface: &str) -> bool {
-    const INNER: [&str; 10] = ["docker", "br-", "veth", "virbr", "cni", "flannel", "podman", "lxcbr", "lxdbr", "cali"];
-    INNER.iter().any(|prefix| interface.starts_with(prefix))
+/// Interfaces inside a machine, of containers and guests: their addresses are
+/// the same on many, and their names come and go.
+pub(crate) fn is_inner(interface: &str) -> bool {
+    const INNER: [&str; 14] = [
+        "docker", "br-", "veth", "virbr", "vnet", "cni", "flannel", "podman", "lxcbr", "lxdbr", "cali", "fwbr", "fwpr",
+        "fwln",
+    ];
+    // `tap0` is a tunnel of the machine itself, `tap104i0` a guest's interface.
+    let is_tap = interface.strip_prefix("tap").is_some_and(|rest| !rest.bytes().all(|byte| byte.is_ascii_digit()));
+    is_tap || INNER.iter().any(|prefix| interface.starts_with(prefix))
 }
 
 fn add<K: Ord>(map: &mut BTreeMap<K, Names>, key: K, host: &str) {

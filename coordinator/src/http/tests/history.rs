@@ -55,6 +55,7 @@ async fn a_series_has_points_where_there_were_values_and_gaps_where_there_were_n
     let names: Vec<&str> =
         body["items"].as_array().expect("items").iter().filter_map(|item| item["name"].as_str()).collect();
     assert_eq!((names, &body["next_cursor"]), (vec!["load1", "load15"], &json!("load15")));
+    assert_eq!(body["dropped"], 0);
     assert_eq!(body["items"][0]["first_at"], json!(at(0)));
     assert_eq!(body["items"][0]["last_at"], json!(at(11)));
     site.end().await;
@@ -121,5 +122,32 @@ async fn what_a_check_said_is_found_by_its_id_with_and_without_an_escape() {
         assert_eq!(status, 200, "{body}");
         assert_eq!((&body["spans"][0]["status"], &body["spans"][0]["until"]), (&json!("critical"), &json!(null)));
     }
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_that_a_host_has_no_room_for_are_counted_where_people_look() {
+    let site = Site::start().await;
+    let host = site.store.host("vm112").await.expect("a host").key;
+    let now = Timestamp::now().as_ms();
+    let mut write = site.store.telemetry().write().await.expect("a turn");
+    for n in 0..1000 {
+        sqlx::query("insert into history_series (id, host_key, name, first_ms, last_ms) values ($1, $2, $3, $4, $4)")
+            .bind(1_000_000 + n)
+            .bind(host.0)
+            .bind(format!("check:old/{n}"))
+            .bind(now)
+            .execute(&mut *write)
+            .await
+            .expect("stored");
+    }
+    write.commit().await.expect("committed");
+    post_load(&site, now, 1.0).await;
+    // The job comes round within its fifteen seconds.
+    site.wait_for("/api/v1/hosts/vm112/metrics?limit=1", |metrics| metrics["dropped"].as_u64() >= Some(3)).await;
+    let text = site.request(Method::GET, "/metrics").send().await.expect("an answer").text().await.expect("text");
+    assert!(text.contains("farol_history_dropped_metrics{host=\"vm112\"} "), "{text}");
+    assert!(!text.contains("host=\"vm122\""), "{text}");
+    assert_eq!(site.get("/api/v1/hosts/vm122/metrics").await.1["dropped"], 0);
     site.end().await;
 }

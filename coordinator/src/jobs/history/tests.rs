@@ -216,7 +216,7 @@ async fn a_second_one_that_rolls_up_the_same_is_refused() {
         (Roller::load(&site.store).await.expect("loaded"), Roller::load(&site.store).await.expect("loaded"));
     let item = site.batch(3, &cpu(5.0));
     site.commit(vec![item]).await;
-    assert!(first.page(&site.store, KEEP, site.now).await.expect("rolled up"));
+    first.page(&site.store, KEEP, site.now).await.expect("rolled up");
     let error = second.page(&site.store, KEEP, site.now).await.expect_err("refused");
     assert!(error.to_string().contains("somebody else"), "{error}");
     assert_eq!(site.points("cpu", Kind::Minutes).await, [(3, (1, 5.0))].into());
@@ -332,5 +332,141 @@ async fn times_that_cannot_be_and_names_without_end_are_not_kept() {
     site.commit(items).await;
     site.roll().await;
     assert_eq!(site.store.metrics_of(site.host).await.expect("readable").len(), SERIES);
+    // Two of each mount, and `cpu`.
+    assert_eq!(site.store.dropped.of(site.host), 2 * 1200 + 1 - SERIES);
+    prune(&site.store, KEEP, site.now).await.expect("pruned");
+    assert_eq!(site.store.dropped.of(site.host), 0, "there may be room by now");
+    assert!(!site.store.dropped.add(site.host, "x"), "but it was said already");
     assert_eq!(site.points("cpu", Kind::Minutes).await, [(0, (1, 2.0)), (1, (1, 1.0))].into());
+}
+
+#[tokio::test]
+async fn a_page_that_was_not_full_ends_the_pass_and_a_full_one_does_not() {
+    let mut site = Site::start().await;
+    let most = usize::try_from(BATCHES).expect("few");
+    let mut roller = Roller::load(&site.store).await.expect("loaded");
+    let items: Vec<Bulk> = (0..=most).map(|_| site.batch(3, &cpu(5.0))).collect();
+    site.commit(items).await;
+    assert!(roller.page(&site.store, KEEP, site.now).await.expect("rolled up"), "one waits");
+    assert!(!roller.page(&site.store, KEEP, site.now).await.expect("rolled up"), "whatever comes meanwhile");
+    assert_eq!(site.points("cpu", Kind::Minutes).await, [(3, (most as u64 + 1, 5.0))].into());
+    let many = usize::try_from(REPORTS).expect("few");
+    site.commit(vec![site.reports(&vec![(2, Status::Ok, None); many])]).await;
+    assert!(roller.page(&site.store, KEEP, site.now).await.expect("rolled up"), "as many reports as fit");
+    assert!(!roller.page(&site.store, KEEP, site.now).await.expect("rolled up"));
+}
+
+#[tokio::test]
+async fn whoever_is_far_behind_stops_for_the_fold_and_goes_on_from_there() {
+    let mut site = Site::start().await;
+    let items: Vec<Bulk> = (0..=2 * BATCHES).map(|n| site.batch(1 + n % 9, &cpu(5.0))).collect();
+    site.commit(items).await;
+    let (mut roller, stop) = (None, CancellationToken::new());
+    pass(&site.store, &mut roller, KEEP, Duration::ZERO, &stop).await.expect("passed");
+    assert_eq!(site.store.history_cursor().await.expect("readable").0, BATCHES, "one page, however many wait");
+    pass(&site.store, &mut roller, KEEP, LONGEST_PASS, &stop).await.expect("passed");
+    assert_eq!(site.store.history_cursor().await.expect("readable").0, 2 * BATCHES + 1);
+}
+
+impl Site {
+    async fn spoil(&self, statement: &str) {
+        let mut write = self.store.telemetry().write().await.expect("a turn");
+        let changed =
+            sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut *write).await.expect("changed");
+        assert!(changed.rows_affected() > 0, "{statement}");
+        write.commit().await.expect("committed");
+    }
+}
+
+#[tokio::test]
+async fn a_minute_that_cannot_be_read_is_lost_and_nothing_else_is() {
+    let mut site = Site::start().await;
+    let items: Vec<Bulk> = (0..100).map(|ago| site.batch(ago, &cpu(5.0))).collect();
+    site.commit(items).await;
+    site.roll().await;
+    let of = |site: &Site, ago: i64| floor(site.now.as_ms() - ago * MINUTE, MINUTE);
+    let (added, folded) = (of(&site, 50), of(&site, 60));
+    site.spoil(&format!("update history_minute set points = x'09' where minute_ms in ({added}, {folded})")).await;
+    let item = site.batch(50, &cpu(7.0));
+    site.commit(vec![item]).await;
+    site.roll().await;
+    site.fold().await;
+    let points = site.points("cpu", Kind::Minutes).await;
+    assert_eq!((points.len(), points[&50], points.get(&60)), (99, (1, 7.0), None));
+}
+
+#[tokio::test]
+async fn a_report_whose_status_cannot_be_read_is_left_out_and_the_cursor_moves_on() {
+    let site = Site::start().await;
+    site.commit(vec![site.reports(&[
+        (5, Status::Ok, Some(1.0)),
+        (4, Status::Ok, Some(2.0)),
+        (3, Status::Ok, Some(3.0)),
+    ])])
+    .await;
+    site.spoil("update report set status = 'purple' where value = 2").await;
+    site.roll().await;
+    assert_eq!(site.points("check:portal/answers", Kind::Minutes).await, [(3, (1, 3.0)), (5, (1, 1.0))].into());
+    let (_, report) = site.store.history_cursor().await.expect("readable");
+    assert_eq!(report, 3, "telemetry up to here may go");
+}
+
+#[tokio::test]
+async fn a_host_whose_minutes_cannot_be_folded_keeps_no_other_from_it() {
+    let mut site = Site::start().await;
+    let items: Vec<Bulk> = (0..100).map(|ago| site.batch(ago, &cpu(5.0))).collect();
+    site.commit(items).await;
+    site.roll().await;
+    // Another host, which is looked at first, with a series that has no key.
+    site.spoil(&format!(
+        "insert into history_minute select {0}, minute_ms, points, reports from history_minute",
+        site.host.0 - 1
+    ))
+    .await;
+    site.spoil(&format!(
+        "insert into history_series (id, host_key, name) values (5000000000, {}, 'x')",
+        site.host.0 - 1
+    ))
+    .await;
+    site.fold().await;
+    let left: BTreeMap<i64, i64> =
+        site.store.unfolded().await.expect("readable").into_iter().map(|(host, count, _)| (host.0, count)).collect();
+    assert_eq!(left[&(site.host.0 - 1)], 100);
+    assert!(left[&site.host.0] < FOLD_AT, "{left:?}");
+}
+
+#[tokio::test]
+async fn a_series_that_never_had_a_value_goes_once_nothing_is_left_of_it_and_not_before() {
+    let mut site = Site::start().await;
+    let unknown: Vec<_> = (0..100).map(|ago| (ago, Status::Unknown, None)).collect();
+    site.commit(vec![site.reports(&unknown)]).await;
+    site.roll().await;
+    let count = async |site: &Site| site.store.series_of(site.host).await.expect("readable").len();
+    prune(&site.store, KEEP, site.now).await.expect("pruned");
+    assert_eq!(count(&site).await, 1, "its minutes wait to be folded");
+    site.fold().await;
+    site.now = site.now.plus_ms(2 * DAY);
+    site.fold().await;
+    assert_eq!(site.store.unfolded().await.expect("readable"), []);
+    prune(&site.store, KEEP, site.now).await.expect("pruned");
+    assert_eq!(count(&site).await, 1, "its reports are kept");
+    site.now = site.now.plus_ms(31 * DAY);
+    prune(&site.store, KEEP, site.now).await.expect("pruned");
+    assert_eq!(count(&site).await, 0);
+}
+
+#[tokio::test]
+async fn the_first_value_of_what_was_only_seen_before_says_when_it_was() {
+    let site = Site::start().await;
+    let seen: Vec<_> = (0..100).map(|ago| (ago, Status::Ok, (40..60).contains(&ago).then_some(1.0))).collect();
+    site.commit(vec![site.reports(&seen[..10]), site.reports(&seen[60..])]).await;
+    site.roll().await;
+    let later = Timestamp::now().plus_ms(2 * DAY);
+    fold(&site.store, KEEP, later, &CancellationToken::new()).await.expect("folded");
+    assert_eq!(site.series("check:portal/answers").await, None, "it has no value yet");
+    site.commit(vec![site.reports(&seen[40..60])]).await;
+    site.roll().await;
+    fold(&site.store, KEEP, later, &CancellationToken::new()).await.expect("folded");
+    let (first, last) = site.series("check:portal/answers").await.expect("known").known.expect("values");
+    assert_eq!((site.now.since(first) / MINUTE, site.now.since(last) / MINUTE), (59, 40));
 }
