@@ -213,10 +213,10 @@ impl SystemProbe {
             Self::Postgres(probe) if probe.look == PostgresLook::Query && probe.query.is_none() => {
                 Some("looking at `query` needs a `query`".to_owned())
             }
-            Self::Smtp(probe) if probe.pin.is_some() => probe.pin.as_deref().and_then(pin_mistake),
             Self::Smtp(probe) if !is_address(&probe.address) => {
                 Some(format!("`{}` is not of the form host:port", probe.address))
             }
+            Self::Smtp(probe) => probe.pin.as_deref().and_then(pin_mistake),
             Self::MailDomain(probe) if probe.look == MailLook::Dkim && probe.selector.is_none() => {
                 Some("looking at `dkim` needs a `selector`".to_owned())
             }
@@ -642,4 +642,29 @@ pub struct GithubRunsProbe {
     /// Thresholds on the number of failed workflows; by default one is critical.
     #[serde(default = "one_is_critical")]
     pub limits: Limits,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_server_needs_a_port_also_where_its_certificate_is_pinned() {
+        let mistake = |address: &str, pin: Option<String>| {
+            let tls = SmtpTls::default();
+            let probe = SmtpProbe {
+                address: address.to_owned(),
+                tls,
+                pin,
+                limits: Limits::default(),
+                certificate_days: two_weeks(),
+            };
+            SystemProbe::Smtp(probe).mistake()
+        };
+        let pin = || Some(format!("sha256:{}", "0".repeat(64)));
+        assert_eq!(mistake("mail:25", pin()), None);
+        assert!(mistake("mail", pin()).is_some_and(|why| why.contains("host:port")));
+        assert!(mistake("mail", None).is_some());
+        assert!(mistake("mail:25", Some("sha256:1".to_owned())).is_some());
+    }
 }

@@ -26,7 +26,7 @@ use crate::{
         },
     },
     error::Error,
-    integrations::{Connection, Kind, Secret, Tls},
+    integrations::{Connection, Kind, Secret, Tls, http::hiding},
     store::integrations::{Integration, Wanted},
 };
 
@@ -159,7 +159,7 @@ pub(super) async fn interfaces(State(app): State<App>, Segment(id): Segment<Stri
     let _turn = app.integrations.turn(Some(&connection.name), connection.kind.at_once()).await;
     let asking = asking(&app);
     let there = Firewall::of(&asking, &connection).map_err(|seen| no_answer(&connection, seen))?;
-    match facts::interfaces(&there).await {
+    match hiding(Some(&connection), facts::interfaces(&there)).await {
         Ok(found) => Ok(Json(found)),
         Err(trouble) => Err(no_answer(&connection, trouble.seen(&there))),
     }
@@ -173,7 +173,7 @@ pub(super) async fn metrics(State(app): State<App>, Segment(id): Segment<String>
     let _turn = app.integrations.turn(Some(&connection.name), connection.kind.at_once()).await;
     let asking = asking(&app);
     let there = Firewall::of(&asking, &connection).map_err(|seen| no_answer(&connection, seen))?;
-    match facts::metrics(&there).await {
+    match hiding(Some(&connection), facts::metrics(&there)).await {
         Ok(found) => Ok(Json(found)),
         Err(trouble) => Err(no_answer(&connection, trouble.seen(&there))),
     }
@@ -195,7 +195,7 @@ async fn ask(app: &App, connection: &Connection) -> Health {
     let asking = asking(app);
     let (mut health, seen) = match Firewall::of(&asking, connection) {
         Ok(there) => {
-            let health = facts::health(&there).await;
+            let health = hiding(Some(connection), facts::health(&there)).await;
             let seen = match &health.error {
                 None => Seen::ok(String::new()),
                 Some(error) => Seen { answered: false, ..Seen::unknown(error.clone()) },

@@ -254,8 +254,10 @@ impl<'a> Github<'a> {
             return Ok(answer.json()?);
         }
         let said = answer.json().ok().and_then(|body| body["message"].as_str().map(str::to_owned));
-        let said = said.map_or_else(|| answer.start(&[]), |said| plain(&said, 200));
-        let said = redacted(&said, &[self.connection.secret()]);
+        let said = said.map_or_else(
+            || answer.start(&[self.connection.secret()]),
+            |said| plain(&redacted(&said, &[self.connection.secret()]), 200),
+        );
         if matches!(answer.status, 403 | 429)
             && let Some(until) = pause(&answer, self.now)
         {

@@ -149,6 +149,11 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// Addresses of the family of `address`: the other one cannot hold it.
+    pub(super) async fn addresses_like(&self, address: IpAddr, name: &str) -> Found<IpAddr> {
+        self.of_family(name, if address.is_ipv4() { RecordType::A } else { RecordType::AAAA }).await
+    }
+
     /// IPv4 addresses.
     pub(super) async fn a(&self, name: &str) -> Found<IpAddr> {
         self.of_family(name, RecordType::A).await

@@ -8,12 +8,13 @@ use serde_json::{Map, Value};
 
 use super::{
     Asking, Seen,
+    reach::{is_passed_over, share},
     talk::{Talk, some},
 };
 use crate::{
     integrations::{
         Connection, Tls,
-        http::Failure,
+        http::{Failure, exchange},
         lenient::{integer, rows, text},
     },
     text::{plain, say},
@@ -30,15 +31,17 @@ pub(super) async fn ask(asking: &Asking<'_>, probe: &DockerProbe, connection: &C
         Ok(client) => client,
         Err(failure) => return asking.failed(&connection.name, &failure),
     };
-    // The limit is for all addresses together: each next one has what remains.
+    // The limit is for all addresses together: each has its share of what remains.
     let talk = Talk::with(asking, &connection.name, client);
-    for endpoint in &connection.endpoints {
+    for (at, endpoint) in connection.endpoints.iter().enumerate() {
         let url = http_url(endpoint, &connection.tls);
-        match talk.send(talk.client.get(format!("{url}/containers/json?all=true"))).await {
+        let request = talk.client.get(format!("{url}/containers/json?all=true"));
+        match exchange(request, share(talk.left(), at, connection.endpoints.len())).await {
             Ok(answer) => {
                 return look(&talk, &url, answer, probe).await.unwrap_or_else(|seen| seen);
             }
-            Err(failure) => last = failure,
+            Err(failure) if is_passed_over(&failure) => last = failure,
+            Err(failure) => return talk.failed(&failure),
         }
     }
     talk.failed(&last)
@@ -73,6 +76,13 @@ async fn look(
         )));
     };
     let bad = listed.bad;
+    if listed.good.is_empty() && bad > 0 {
+        return Err(Seen::unknown(say!(
+            language,
+            "nenhum dos {bad} containers em {name} pôde ser lido",
+            "none of the {bad} containers on {name} could be read"
+        )));
+    }
     let wanted = |container: &Container| {
         probe.containers.is_empty() || probe.containers.iter().any(|name| container.names.contains(name))
     };
@@ -82,11 +92,13 @@ async fn look(
         .filter(|name| !listed.good.iter().any(|container| container.names.contains(*name)))
         .cloned()
         .collect();
-    let chosen: Vec<Container> = listed.good.into_iter().filter(|container| wanted(container)).take(MOST).collect();
+    let mut chosen: Vec<Container> = listed.good.into_iter().filter(|container| wanted(container)).collect();
+    let over = chosen.len().saturating_sub(MOST);
+    chosen.truncate(MOST);
     let total = chosen.len();
     let asked = stream::iter(chosen.into_iter().map(|container| inspected(talk, url, container)));
     let asked: Vec<Result<Option<Container>, Seen>> = asked.buffer_unordered(AT_ONCE).collect().await;
-    let mut found = Findings { unread: bad, total, ..Findings::default() };
+    let mut found = Findings { unread: bad, over, total, ..Findings::default() };
     for container in asked {
         match container {
             Ok(Some(container)) => found.add(language, &container, !probe.containers.is_empty()),
@@ -95,7 +107,12 @@ async fn look(
             Err(seen) => return Err(seen),
         }
     }
-    found.down.extend(missing.iter().map(|name| say!(language, "{name} (não existe)", "{name} (does not exist)")));
+    if bad == 0 {
+        found.down.extend(missing.iter().map(|name| say!(language, "{name} (não existe)", "{name} (does not exist)")));
+    } else {
+        // It may stand in a row that could not be read.
+        found.unseen.extend(missing.iter().map(|name| plain(name, 80)));
+    }
     Ok(found.judge(language, name, probe))
 }
 
@@ -176,8 +193,12 @@ struct Findings {
     strange: Vec<String>,
     /// The container that restarted most, and how often.
     restarts: Option<(i64, String)>,
+    /// Named ones that are in no row that could be read.
+    unseen: Vec<String>,
     total: usize,
     unread: usize,
+    /// How many were not asked about themselves: there are too many.
+    over: usize,
 }
 
 impl Findings {
@@ -219,6 +240,14 @@ impl Findings {
             0 => String::new(),
             bad => say!(language, "; {bad} linhas ilegíveis na lista", "; {bad} unreadable rows in the list"),
         };
+        let unread = match self.over {
+            0 => unread,
+            over => say!(
+                language,
+                "{unread}; outros {over} não foram vistos: o Farol olha {MOST}, nomeie os que importam",
+                "{unread}; {over} more were not looked at: Farol looks at {MOST}, name those that matter"
+            ),
+        };
         let restarts = match self.restarts {
             None => Seen::ok(""),
             Some((count, name)) => {
@@ -249,6 +278,15 @@ impl Findings {
                 language,
                 "containers em {engine} num estado que o Farol não conhece: {names}{unread}",
                 "containers on {engine} in a state that Farol does not know: {names}{unread}"
+            ))
+            .worse(seen);
+        }
+        if !self.unseen.is_empty() {
+            let names = list(&self.unseen);
+            seen = Seen::unknown(say!(
+                language,
+                "não se sabe se existem em {engine}: {names}{unread}",
+                "whether these exist on {engine} is not known: {names}{unread}"
             ))
             .worse(seen);
         }
@@ -297,10 +335,76 @@ const KNOWN: [&str; 10] = [
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use farol_protocol::Status;
+    use farol_tests::product::{Product, Reply};
     use serde_json::json;
+    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::{
+        checks::system::testing::{asking, connection},
+        integrations::{Kind, http::Clients},
+    };
+
+    async fn engine(list: Value) -> Product {
+        let product = Product::start(move |asked| {
+            if asked.path == "/containers/json" {
+                return Reply::json(200, &list);
+            }
+            Reply::json(200, &json!({"RestartCount": 0, "State": {"Status": "running", "ExitCode": 0}}))
+        });
+        product.await.expect("an engine")
+    }
+
+    async fn asked(connection: &Connection, containers: &[&str]) -> Seen {
+        let clients = Clients::default();
+        let containers = containers.iter().map(|name| (*name).to_owned()).collect();
+        let probe = DockerProbe { integration: "casa".to_owned(), containers, limits: Default::default() };
+        let asking = Asking { limit: Duration::from_secs(4), ..asking(&clients) };
+        ask(&asking, &probe, connection).await
+    }
+
+    #[tokio::test]
+    async fn rows_that_cannot_be_read_make_nothing_healthy_and_nobody_missing() {
+        let web = json!({"Id": "0a", "Names": ["/web"], "State": "running"});
+        let product = engine(json!([web, {"Id": 7}])).await;
+        let of = connection(Kind::Docker, &product, None, "");
+        let seen = asked(&of, &["web", "db"]).await;
+        assert_eq!(seen.status, Status::Unknown, "{}", seen.text);
+        assert!(seen.text.contains("whether these exist on casa is not known: db"), "{}", seen.text);
+        let product = engine(json!([{"Id": 7}, 7])).await;
+        let seen = asked(&connection(Kind::Docker, &product, None, ""), &[]).await;
+        assert_eq!(seen.status, Status::Unknown);
+        assert!(seen.text.contains("none of the 2 containers"), "{}", seen.text);
+        let product = engine(json!([web])).await;
+        let seen = asked(&connection(Kind::Docker, &product, None, ""), &["db"]).await;
+        assert_eq!((seen.status, seen.text.contains("db (does not exist)")), (Status::Critical, true));
+    }
+
+    #[test]
+    fn containers_beyond_the_most_that_are_looked_at_are_said() {
+        let found = Findings { total: MOST, over: 3, ..Findings::default() };
+        let probe = DockerProbe { integration: "e".to_owned(), containers: Vec::new(), limits: Default::default() };
+        let seen = found.judge(Language::En, "engine", &probe);
+        assert!(seen.text.contains("3 more were not looked at"), "{}", seen.text);
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_leaves_time_for_the_next_and_another_certificate_ends_the_look() {
+        let product = engine(json!([{"Id": "0a", "Names": ["/web"], "State": "running"}])).await;
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut of = connection(Kind::Docker, &product, None, "");
+        of.endpoints.insert(0, format!("https://{}", silent.local_addr().expect("an address")));
+        let seen = asked(&of, &[]).await;
+        assert_eq!(seen.status, Status::Ok, "{}", seen.text);
+        let other = engine(json!([])).await;
+        of.endpoints[0] = other.url();
+        let seen = asked(&of, &[]).await;
+        assert_eq!(seen.status, Status::Unknown);
+        assert!(seen.text.contains("another certificate"), "{}", seen.text);
+    }
 
     fn container(state: &str, health: &str, policy: &str, code: i64) -> Container {
         let row = json!({"Id": "0a", "Names": ["/web"], "State": state});

@@ -74,3 +74,43 @@ fn judge(language: Language, probe: &GithubRunsProbe, rows: &Rows<Run>) -> Seen 
     }
     Seen::judged(language, &probe.limits, count as f64, "count", &text)
 }
+
+#[cfg(test)]
+mod tests {
+    use farol_protocol::{report::Limits, system::SystemProbe};
+    use farol_tests::product::{Product, Reply};
+    use serde_json::json;
+
+    use crate::{
+        checks::system::{
+            ask,
+            testing::{asking, connection},
+        },
+        integrations::{Kind, http::Clients},
+    };
+
+    #[tokio::test]
+    async fn a_token_that_the_server_repeats_is_hidden_in_all_its_spellings_also_where_a_text_is_cut() {
+        // `octo:pa/ss+word99`
+        let long = format!("{}pa/ss+word99", "x".repeat(190));
+        for told in ["pa/ss+word99", "pa%2Fss%2Bword99", "b2N0bzpwYS9zcyt3b3JkOTk=", &long] {
+            let body = json!({"message": format!("said {told} here")});
+            let product = Product::start(move |_| Reply::json(500, &body)).await.expect("a server");
+            let connection = connection(Kind::Github, &product, Some("octo"), "pa/ss+word99");
+            let probe = SystemProbe::GithubRuns(super::GithubRunsProbe {
+                integration: "casa".to_owned(),
+                repository: "o/r".to_owned(),
+                branch: None,
+                limits: Limits::default(),
+            });
+            let clients = Clients::default();
+            let seen = ask(&asking(&clients), &probe, Some(&connection)).await;
+            assert!(seen.text.contains('•'), "{told}: {}", seen.text);
+            assert!(
+                !seen.text.contains("pa/") && !seen.text.contains("pa%") && !seen.text.contains("b2N0"),
+                "{}",
+                seen.text
+            );
+        }
+    }
+}

@@ -127,7 +127,7 @@ async fn ptr(asking: &Asking<'_>, probe: &MailDomainProbe, names: &Names<'_>) ->
     })?;
     let mut doubt = None;
     for name in &found {
-        match names.addresses(name).await {
+        match names.addresses_like(address, name).await {
             Ok(addresses) if addresses.contains(&address) => {
                 let name = plain(name, 80);
                 return Ok(Seen::ok(say!(
@@ -159,4 +159,35 @@ fn several(language: Language, what: &str, name: &str, count: usize) -> Seen {
         "{name} tem {count} registros {what} em vez de um: nenhum vale",
         "{name} has {count} {what} records instead of one: none counts"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use farol_protocol::{Status, report::Limits};
+    use farol_tests::dns::Dns;
+    use hickory_resolver::proto::rr::RecordType;
+
+    use super::*;
+    use crate::{checks::system::testing::asking, integrations::http::Clients};
+
+    #[tokio::test]
+    async fn a_reverse_name_is_asked_for_addresses_of_the_same_family_only() {
+        let dns = Dns::start().await.expect("a name server");
+        let address = "192.0.2.10".parse().expect("an address");
+        dns.ptr(address, "mx1.good.test");
+        dns.address_of("mx1.good.test", address);
+        let probe = MailDomainProbe {
+            domain: address.to_string(),
+            look: MailLook::Ptr,
+            selector: None,
+            resolver: Some(dns.address()),
+            limits: Limits::default(),
+        };
+        let clients = Clients::default();
+        let seen = ask(&asking(&clients), &probe).await;
+        assert_eq!(seen.status, Status::Ok, "{}", seen.text);
+        let kinds: Vec<String> = dns.asked().iter().map(|(_, kind)| kind.to_string()).collect();
+        assert!(kinds.contains(&RecordType::A.to_string()), "{kinds:?}");
+        assert!(!kinds.contains(&RecordType::AAAA.to_string()), "{kinds:?}");
+    }
 }

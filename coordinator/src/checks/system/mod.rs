@@ -38,7 +38,7 @@ use super::seen::Seen;
 use crate::{
     integrations::{
         Connection, Kind, Tls,
-        http::{Clients, Failure},
+        http::{Clients, Failure, hiding},
     },
     text::say,
 };
@@ -122,12 +122,17 @@ pub(crate) async fn ask(asking: &Asking<'_>, probe: &SystemProbe, connection: Op
         }
     };
     // A look that forgets its limit still ends.
-    match tokio::time::timeout(asking.limit + Duration::from_secs(1), look).await {
+    let look = tokio::time::timeout(asking.limit + Duration::from_secs(1), look);
+    let seen = match hiding(connection, look).await {
         Ok(seen) => seen,
         Err(_) => {
             let target = probe.target().unwrap_or_default();
             asking.failed(target, &Failure::Timeout)
         }
+    };
+    match connection {
+        Some(connection) => shown(connection, seen),
+        None => seen,
     }
 }
 

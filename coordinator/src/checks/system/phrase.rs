@@ -5,7 +5,10 @@ use farol_protocol::{Language, Status, report::Limits};
 use super::Seen;
 use crate::{
     checks::seen::MAX_TEXT,
-    integrations::{Connection, http::redacted},
+    integrations::{
+        Connection,
+        http::{forms, hidden, redacted},
+    },
     text::{plain, say},
 };
 
@@ -89,7 +92,7 @@ pub(super) fn listed(language: Language, items: &[String]) -> String {
 
 /// A text that a system gave, as one short line.
 pub(super) fn quoted(text: &str) -> String {
-    plain(text, QUOTED)
+    plain(&hidden(text), QUOTED)
 }
 
 /// The limits of a probe; where it has none, those that make sense.
@@ -105,7 +108,9 @@ pub(super) fn above(warning: Option<f64>, critical: Option<f64>) -> Limits {
 /// The look as it may be shown: one line, not too long, without the secret
 /// that a confused system may have repeated.
 pub(crate) fn shown(connection: &Connection, seen: Seen) -> Seen {
-    Seen { text: plain(&redacted(&seen.text, &[connection.secret()]), MAX_TEXT), ..seen }
+    let forms = forms(connection);
+    let secrets: Vec<&str> = forms.iter().map(String::as_str).collect();
+    Seen { text: plain(&redacted(&seen.text, &secrets), MAX_TEXT), ..seen }
 }
 
 /// A count as the number that a report holds.

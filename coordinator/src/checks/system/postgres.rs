@@ -15,11 +15,14 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Row, config::SslMode};
 
 use self::{error::Trouble, tls::Rustls};
-use super::{Asking, Seen};
+use super::{
+    Asking, Seen,
+    reach::{is_passed_over, share},
+};
 use crate::{
     integrations::{
         Connection, Tls,
-        http::Failure,
+        http::{Failure, hidden},
         lenient,
         stream::{self, Place},
     },
@@ -27,17 +30,20 @@ use crate::{
 };
 
 const PORT: u16 = 5432;
+/// Longest text that a query may give, in characters.
+const KEPT: u16 = 4096;
 
 pub(super) async fn ask(asking: &Asking<'_>, probe: &PostgresProbe, connection: &Connection) -> Seen {
     let began = Instant::now();
     let left = || asking.limit.saturating_sub(began.elapsed());
     let mut last = Failure::Unusable("no address".to_owned());
-    for endpoint in &connection.endpoints {
-        let dialogue = timeout(left(), dialogue(asking, probe, connection, endpoint));
+    for (at, endpoint) in connection.endpoints.iter().enumerate() {
+        let limit = share(left(), at, connection.endpoints.len());
+        let dialogue = timeout(limit, dialogue(asking, probe, connection, endpoint));
         match dialogue.await.unwrap_or(Err(Trouble::Transport(Failure::Timeout))) {
             Ok(seen) => return seen,
             // Who answers, counts; whoever cannot be reached, has the next one asked.
-            Err(Trouble::Transport(failure)) => last = failure,
+            Err(Trouble::Transport(failure)) if is_passed_over(&failure) => last = failure,
             Err(trouble) => return trouble.seen(asking, connection),
         }
     }
@@ -133,7 +139,10 @@ async fn look(
             // names below, and come as text whatever their types are.
             let columns = transaction.prepare(query).await?.columns().len();
             let (names, note) = if columns > 1 { ("value, note", "note::text") } else { ("value", "null::text") };
-            let read = format!("select value::text, {note} as note from (\n{query}\n) as farol({names}) limit 1");
+            // Cut by the server: nothing of such a length is read by a person.
+            let read = format!(
+                "select left(value::text, {KEPT}) as value, left({note}, {KEPT}) as note from (\n{query}\n) as farol({names}) limit 1"
+            );
             match transaction.query_opt(&read, &[]).await? {
                 Some(row) => query_gave(language, probe, name, &row),
                 None => Seen::unknown(say!(
@@ -177,7 +186,7 @@ const STANDBY: &str = "select pg_has_role(current_user, 'pg_read_all_stats', 'us
     else extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp()) end::float8 as lag";
 
 fn text(row: &Row, column: &str) -> Option<String> {
-    row.try_get::<_, Option<String>>(column).ok().flatten().map(|text| plain(&text, 80))
+    row.try_get::<_, Option<String>>(column).ok().flatten().map(|text| plain(&hidden(&text), 80))
 }
 
 fn whole(row: &Row, column: &str) -> Option<i64> {
@@ -351,7 +360,7 @@ fn query_gave(language: Language, probe: &PostgresProbe, name: &str, row: &Row) 
     let unit = probe.unit.as_deref().unwrap_or("count");
     let shown = number(value, language);
     let unit_shown = probe.unit.as_deref().map(|unit| format!(" {}", plain(unit, 20))).unwrap_or_default();
-    let note = row.try_get::<_, Option<String>>("note").ok().flatten().map(|note| plain(&note, 200));
+    let note = row.try_get::<_, Option<String>>("note").ok().flatten().map(|note| plain(&hidden(&note), 200));
     let note = note.map(|note| format!(": {note}")).unwrap_or_default();
     let text = say!(
         language,
@@ -359,4 +368,51 @@ fn query_gave(language: Language, probe: &PostgresProbe, name: &str, row: &Row) 
         "the query on {name} gives {shown}{unit_shown}{note}"
     );
     Seen::judged(language, &probe.limits, value, unit, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use farol_protocol::{Status, report::Limits};
+    use farol_tests::product::{Product, Reply};
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        checks::system::testing::{asking, connection},
+        integrations::{Kind, http::Clients},
+    };
+
+    async fn seen(endpoints: Vec<String>) -> Seen {
+        let product = Product::start_plain(|_| Reply::json(200, &json!({}))).await.expect("a server");
+        let connection =
+            Connection { endpoints, tls: Tls::Verify, ..connection(Kind::Postgres, &product, Some("u"), "pw") };
+        let (look, query, unit) = (PostgresLook::Answers, None, None);
+        let probe = PostgresProbe { integration: "casa".to_owned(), look, query, unit, limits: Limits::default() };
+        let clients = Clients::default();
+        let asking = Asking { limit: Duration::from_secs(1), ..asking(&clients) };
+        ask(&asking, &probe, &connection).await
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_leaves_time_for_the_next_and_one_without_tls_says_the_option() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let bare = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = |listener: &TcpListener| {
+            format!("postgres://{}/?sslmode=require", listener.local_addr().expect("an address"))
+        };
+        let endpoints = vec![url(&silent), url(&bare)];
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = bare.accept().await.expect("a client");
+            stream.read_exact(&mut [0; 8]).await.expect("a question for TLS");
+            stream.write_all(b"N").await.expect("answered");
+        });
+        let seen = seen(endpoints).await;
+        assert_eq!(seen.status, Status::Unknown);
+        assert!(seen.text.contains("--option sslmode=disable"), "{}", seen.text);
+        server.await.expect("asked");
+    }
 }

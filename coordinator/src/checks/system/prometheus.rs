@@ -36,6 +36,22 @@ async fn look(asking: &Asking<'_>, probe: &PrometheusProbe) -> Result<Seen, Seen
             "Prometheus is ready but answered without its list of targets"
         )));
     };
+    if targets.good.is_empty() {
+        let bad = targets.bad;
+        return Err(Seen::unknown(if bad > 0 {
+            say!(
+                language,
+                "Prometheus está pronto, mas nenhum dos seus {bad} alvos pôde ser lido",
+                "Prometheus is ready, but none of its {bad} targets could be read"
+            )
+        } else {
+            say!(
+                language,
+                "Prometheus está pronto, mas não tem nenhum alvo; confira `scrape_configs`",
+                "Prometheus is ready but has no target; see to `scrape_configs`"
+            )
+        }));
+    }
     let down: Vec<String> =
         targets.good.iter().filter(|target| target.is_down).map(|target| target.name.clone()).collect();
     let (count, total, bad) = (down.len(), targets.good.len() + targets.bad, targets.bad);
@@ -185,9 +201,35 @@ impl Target {
 
 #[cfg(test)]
 mod tests {
+    use farol_protocol::{Status, report::Limits};
+    use farol_tests::product::{Product, Reply};
     use serde_json::json;
 
     use super::*;
+    use crate::{checks::system::testing::asking, integrations::http::Clients};
+
+    async fn with_targets(targets: Value) -> Seen {
+        let product = Product::start_plain(move |asked| {
+            let body = json!({"status": "success", "data": {"activeTargets": targets}});
+            if asked.path.starts_with("/-/ready") { Reply::html(200, "ready") } else { Reply::json(200, &body) }
+        });
+        let product = product.await.expect("a server");
+        let (url, clients) = (product.url(), Clients::default());
+        let probe = PrometheusProbe { url, pin: None, query: None, unit: None, limits: Limits::default() };
+        ask(&asking(&clients), &probe).await
+    }
+
+    #[tokio::test]
+    async fn a_prometheus_without_a_target_that_can_be_read_is_unknown() {
+        let target = json!({"labels": {"job": "node", "instance": "a:9100"}, "health": "up"});
+        let seen = with_targets(json!([target])).await;
+        assert_eq!(seen.status, Status::Ok, "{}", seen.text);
+        let seen = with_targets(json!([])).await;
+        assert_eq!((seen.status, seen.text.contains("has no target")), (Status::Unknown, true), "{}", seen.text);
+        let seen = with_targets(json!([7, {"health": "up"}])).await;
+        assert_eq!(seen.status, Status::Unknown, "{}", seen.text);
+        assert!(seen.text.contains("none of its 2 targets could be read"), "{}", seen.text);
+    }
 
     #[test]
     fn an_expression_gives_one_number_or_says_why_not() {

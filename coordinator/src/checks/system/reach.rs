@@ -51,7 +51,7 @@ impl<'a> Reach<'a> {
         let mut tries = Vec::new();
         let order = self.order();
         for (at, base) in order.iter().enumerate() {
-            let limit = self.left() / u32::try_from(order.len() - at).unwrap_or(1);
+            let limit = share(self.left(), at, order.len());
             match exchange(make(&self.client, base), limit).await {
                 Ok(answer) => {
                     self.known(|known| known.endpoint = Some(base.clone()));
@@ -59,7 +59,7 @@ impl<'a> Reach<'a> {
                     let _ = self.chosen.set(base.clone());
                     return Ok(answer);
                 }
-                Err(failure @ (Failure::Timeout | Failure::Refused(_) | Failure::NoWay(_))) => {
+                Err(failure) if is_passed_over(&failure) => {
                     tries.push(Try { endpoint: base.clone(), failure, limit });
                 }
                 Err(failure) => return Err(Unreached(vec![Try { endpoint: base.clone(), failure, limit }])),
@@ -91,6 +91,18 @@ impl<'a> Reach<'a> {
     fn left(&self) -> Duration {
         self.asking.limit.saturating_sub(self.began.elapsed())
     }
+}
+
+/// The part of the remaining time that the address at `at` of `all` may take,
+/// so that each one after it has its own.
+pub(super) fn share(left: Duration, at: usize, all: usize) -> Duration {
+    left / u32::try_from(all.saturating_sub(at)).unwrap_or(u32::MAX).max(1)
+}
+
+/// Whether the next address is asked: only who cannot be reached is passed
+/// over, never one with another certificate or with an answer of its own.
+pub(super) const fn is_passed_over(failure: &Failure) -> bool {
+    matches!(failure, Failure::Timeout | Failure::Refused(_) | Failure::NoWay(_))
 }
 
 /// No address gave an answer.

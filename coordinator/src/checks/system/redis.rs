@@ -1,6 +1,8 @@
 //! Redis and Valkey.
 
-use std::{collections::HashMap, time::Instant};
+mod capped;
+
+use std::{collections::HashMap, sync::atomic::Ordering, time::Instant};
 
 use farol_protocol::{
     Language,
@@ -13,35 +15,40 @@ use redis::{
 use reqwest::Url;
 use tokio::time::timeout;
 
-use super::{Asking, Seen};
+use self::capped::Capped;
+use super::{
+    Asking, Seen,
+    reach::{is_passed_over, share},
+};
 use crate::{
     integrations::{
         Connection, Tls,
-        http::{Failure, redacted},
+        http::{Failure, hidden, redacted},
         stream::{self, Place},
     },
     text::{duration, number, plain, say},
 };
 
 const PORT: u16 = 6379;
+/// Most bytes that a server may answer in one look.
+const MAX_ANSWERS: usize = 8 << 20;
 
 pub(super) async fn ask(asking: &Asking<'_>, probe: &RedisProbe, connection: &Connection) -> Seen {
     let began = Instant::now();
     let left = || asking.limit.saturating_sub(began.elapsed());
-    let mut last = Trouble::Transport(Failure::Unusable("no address".to_owned()));
-    for endpoint in &connection.endpoints {
-        let dialogue = timeout(left(), dialogue(asking, probe, connection, endpoint));
+    let mut last = Failure::Unusable("no address".to_owned());
+    for (at, endpoint) in connection.endpoints.iter().enumerate() {
+        let limit = share(left(), at, connection.endpoints.len());
+        let dialogue = timeout(limit, dialogue(asking, probe, connection, endpoint));
         match dialogue.await.unwrap_or(Err(Trouble::Transport(Failure::Timeout))) {
             Ok(seen) => return seen,
             // Who answers, counts; whoever cannot be reached, has the next one asked.
-            Err(trouble @ Trouble::Transport(_)) => last = trouble,
+            Err(Trouble::Transport(failure)) if is_passed_over(&failure) => last = failure,
+            Err(Trouble::Transport(failure)) => return asking.failed(&connection.name, &failure),
             Err(Trouble::Server(error)) => return refused(asking, connection, &error),
         }
     }
-    match last {
-        Trouble::Transport(failure) => asking.failed(&connection.name, &failure),
-        Trouble::Server(error) => refused(asking, connection, &error),
-    }
+    asking.failed(&connection.name, &last)
 }
 
 /// Why there was nothing to judge.
@@ -80,6 +87,7 @@ async fn dialogue(
     let place = Place::of(&url, PORT).ok_or_else(|| Failure::Unusable("the address has no host".to_owned()))?;
     let tcp = place.connect().await?;
     // Who chose whom to believe wants TLS, whatever the address says.
+    let (tcp, is_too_long) = Capped::new(tcp, MAX_ANSWERS);
     let stream: std::pin::Pin<Box<dyn AsyncStream + Send>> =
         if url.scheme() == "rediss" || connection.tls != Tls::Verify {
             let config = stream::client_config(&connection.tls)?;
@@ -90,10 +98,12 @@ async fn dialogue(
     let info = RedisConnectionInfo::default().set_skip_set_lib_name();
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(asking.limit));
     let (mut redis, driver) = MultiplexedConnection::new_with_config(&info, stream, config).await?;
-    tokio::select! {
-        seen = look(asking, probe, connection, &mut redis) => Ok(seen?),
+    let seen = tokio::select! {
+        seen = look(asking, probe, connection, &mut redis) => seen.map_err(Trouble::from),
         () = driver => Err(Failure::Refused(Box::new(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))).into()),
-    }
+    };
+    // The client only knows that its stream ended.
+    if seen.is_err() && is_too_long.load(Ordering::Relaxed) { Err(Failure::TooLong.into()) } else { seen }
 }
 
 async fn look(
@@ -242,7 +252,7 @@ fn persistence(asking: &Asking<'_>, probe: &RedisProbe, name: &str, info: &Info,
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
     let age = (now as f64 - saved).max(0.0);
     #[expect(clippy::cast_possible_truncation, reason = "seconds since 1970 are far below 2^52")]
-    let ago = duration(age as i64 * 1000);
+    let ago = duration((age as i64).saturating_mul(1000));
     // Without a change there is nothing to save, however long ago it was.
     if info.number("rdb_changes_since_last_save") == Some(0.0) {
         let text = say!(
@@ -317,7 +327,7 @@ fn refused(asking: &Asking<'_>, connection: &Connection, error: &RedisError) -> 
             "{name} takes no more connections: {detail}"
         )),
         code => {
-            let code = plain(code, 20);
+            let code = plain(&hidden(code), 20);
             Seen::unknown(say!(
                 language,
                 "{name} respondeu com erro {code}: {detail}",
@@ -332,9 +342,73 @@ mod tests {
     use std::time::Duration;
 
     use farol_protocol::{Status, Timestamp, report::Limits};
+    use farol_tests::product::{Product, Reply};
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
 
     use super::*;
-    use crate::integrations::http::Clients;
+    use crate::{
+        checks::system::testing::connection,
+        integrations::{Kind, http::Clients},
+    };
+
+    /// Answers everything with `answer`.
+    async fn server(answer: Vec<u8>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut question = [0; 4096];
+            while stream.read(&mut question).await.is_ok_and(|read| read > 0) {
+                if stream.write_all(&answer).await.is_err() {
+                    return;
+                }
+            }
+        });
+        format!("redis://{address}")
+    }
+
+    async fn asked(connection: &Connection) -> Seen {
+        let clients = Clients::default();
+        let asking = Asking { limit: Duration::from_secs(2), ..crate::checks::system::testing::asking(&clients) };
+        let look = RedisLook::Answers;
+        ask(&asking, &RedisProbe { integration: "casa".to_owned(), look, limits: Limits::default() }, connection).await
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_leaves_time_for_the_next_and_another_certificate_ends_the_look() {
+        let product = Product::start(|_| Reply::json(200, &json!({}))).await.expect("a server");
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let silent = format!("redis://{}", silent.local_addr().expect("an address"));
+        let mut of = connection(Kind::Redis, &product, None, "");
+        (of.tls, of.secret) = (Tls::Verify, None);
+        of.endpoints = vec![silent, server(b"+PONG\r\n".to_vec()).await];
+        let seen = asked(&of).await;
+        assert_eq!(seen.status, Status::Ok, "{}", seen.text);
+        let pin = product.pin();
+        product.change_certificate().expect("another");
+        of.tls = Tls::Pin(pin);
+        of.endpoints = vec![product.url().replace("https", "rediss"), "redis://127.0.0.1:1".to_owned()];
+        let seen = asked(&of).await;
+        assert_eq!(seen.status, Status::Unknown, "{}", seen.text);
+        assert!(seen.text.contains("another certificate"), "{}", seen.text);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_end_is_given_up() {
+        let product = Product::start(|_| Reply::json(200, &json!({}))).await.expect("a server");
+        let mut of = connection(Kind::Redis, &product, None, "");
+        (of.tls, of.secret) = (Tls::Verify, None);
+        let mut long = b"$30000000\r\n".to_vec();
+        long.resize(20 << 20, b'x');
+        of.endpoints = vec![server(long).await];
+        let seen = asked(&of).await;
+        assert_eq!(seen.status, Status::Unknown, "{}", seen.text);
+        assert!(seen.text.contains("longer than 8 MiB"), "{}", seen.text);
+    }
 
     const FINE: &str = "# Persistence\r\nloading:0\r\nrdb_changes_since_last_save:5\r\nrdb_last_save_time:1000\r\n\
         rdb_last_bgsave_status:ok\r\nrole:slave\r\nmaster_link_status:up\r\nmaster_host:10.0.0.9\r\n";
@@ -373,6 +447,8 @@ mod tests {
             assert_eq!(seen.status, Status::Critical);
             assert!(seen.text.contains(word), "{}", seen.text);
         }
+        let far = persistence(&FINE.replace("time:1000", "time:-1e300"));
+        assert_eq!(far.status, Status::Warning, "an age beyond all clocks is no panic");
         assert_eq!(persistence("loading:0\r\n").status, Status::Unknown, "an absent number is no zero");
     }
 

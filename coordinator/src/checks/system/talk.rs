@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Asking, Seen};
 use crate::{
-    integrations::http::{Answer, Failure, exchange},
+    integrations::http::{Answer, Failure, exchange, hidden},
     text::{plain, say},
 };
 
@@ -88,7 +88,7 @@ impl<'a> Talk<'a> {
             }
             300..=399 => {
                 let to = answer.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
-                let to = plain(to.unwrap_or("?").split('?').next().unwrap_or_default(), WORD);
+                let to = plain(&hidden(to.unwrap_or("?").split('?').next().unwrap_or_default()), WORD);
                 Seen::unknown(say!(
                     language,
                     "{target} respondeu {status} e manda para {to}; configure o endereço final",
@@ -125,7 +125,7 @@ pub(super) fn said(answer: &Answer) -> String {
 
 /// The text of an error in the shapes that are common.
 pub(super) fn message(body: &Value) -> Option<String> {
-    let text = |value: &Value| value.as_str().map(|text| plain(text, WORD)).filter(|text| !text.is_empty());
+    let text = |value: &Value| value.as_str().map(|text| plain(&hidden(text), WORD)).filter(|text| !text.is_empty());
     let found = ["error", "message", "detail", "reason"].iter().find_map(|key| {
         let value = body.get(key)?;
         text(value).or_else(|| text(value.get("message")?))

@@ -156,7 +156,13 @@ pub(crate) async fn health(firewall: &Firewall<'_>) -> Health {
         match firewall.get(endpoint).await {
             Ok(body) => {
                 let (version, status) = (version(&body), status(&body));
-                return Health { ok: true, endpoint: Some(endpoint), version, status, error: None, tried };
+                // Any web server may answer with some JSON.
+                let uptime = body.get("uptime").and_then(text);
+                if version.is_some() || status.is_some() || uptime.is_some() {
+                    return Health { ok: true, endpoint: Some(endpoint), version, status, error: None, tried };
+                }
+                let error = Trouble::Shape { command: endpoint }.seen(firewall).text;
+                tried.push(Tried { endpoint, error });
             }
             Err(trouble) => {
                 let (error, last) = (trouble.seen(firewall).text, is_last(&trouble));

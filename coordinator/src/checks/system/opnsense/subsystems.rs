@@ -76,7 +76,8 @@ pub(super) fn look(language: Language, probe: &OpnsenseProbe, body: &Value) -> O
             said.say(status, format!("{what}: {}", listed(language, items)));
         }
     }
-    if overall.is_none() && trouble + calm == 0 {
+    // Rows that cannot be read may be those in trouble, unless the whole tells of one already.
+    if trouble + calm == 0 && (overall.is_none() || (bad > 0 && overall == Some(Status::Ok))) {
         said.say(
             Status::Unknown,
             say!(language, "o firewall não diz como está", "the firewall does not say how it is"),

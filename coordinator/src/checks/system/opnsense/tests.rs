@@ -6,7 +6,7 @@ use farol_protocol::{
 };
 use farol_tests::{
     opnsense::{FakeOpnsense, KEY, SECRET},
-    product::{Fault, Reply},
+    product::{Fault, Product, Reply},
 };
 use serde_json::json;
 
@@ -247,4 +247,16 @@ async fn no_answer_makes_a_look_panic() {
             assert!(seen.value.is_none_or(f64::is_finite), "{seen:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn json_that_says_neither_version_nor_status_is_no_healthy_firewall() {
+    let product = Product::start(|_| Reply::json(200, &json!({}))).await.expect("a server");
+    let connection = connection(Kind::Opnsense, &product, Some(KEY), SECRET);
+    let clients = Clients::default();
+    let asking = asking(&clients);
+    let there = api::Firewall::of(&asking, &connection).expect("configured");
+    let health = facts::health(&there).await;
+    assert!(!health.ok && health.error.is_some(), "{health:?}");
+    assert_eq!(health.tried.len(), 4);
 }

@@ -67,8 +67,8 @@ fn refused(asking: &Asking<'_>, connection: &Connection, error: &tokio_postgres:
         if why.contains("does not support TLS") {
             return Seen::unknown(say!(
                 language,
-                "{name} não oferece TLS; ligue `ssl` no servidor, ou escreva `?sslmode=disable` no endereço",
-                "{name} offers no TLS; turn `ssl` on at the server, or write `?sslmode=disable` in the address"
+                "{name} não oferece TLS; ligue `ssl` no servidor, ou grave a integração com `--option sslmode=disable`",
+                "{name} offers no TLS; turn `ssl` on at the server, or store the integration with `--option sslmode=disable`"
             ));
         }
         return Seen::unknown(say!(

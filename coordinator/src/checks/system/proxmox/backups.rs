@@ -1,5 +1,6 @@
-//! The newest backup of each guest: by what lies on the storages that take
-//! backups, and by `vzdump` tasks that ended well.
+//! The newest backup of each guest, by what lies on the storages that take
+//! backups. That a `vzdump` task ended well proves none: what it made may be
+//! deleted or damaged since. It is only told beside storages that were not read.
 //!
 //! `not-backed-up` only tells which guests have no backup job; it says nothing
 //! of age or success. Whom the check lists must have a backup, else whoever a
@@ -58,6 +59,8 @@ struct Found {
     newest: BTreeMap<u32, i64>,
     /// By guest, when its newest damaged one was made.
     damaged: BTreeMap<u32, i64>,
+    /// By guest, when its newest task ended well; only where a storage was not read.
+    dumped: BTreeMap<u32, i64>,
     /// What could not be read, and why.
     unread: Vec<String>,
     /// Places that were read.
@@ -103,7 +106,9 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
     };
     let mut found = Found { bad: resources.bad, ..Found::default() };
     stores(cluster, probe, &resources, standing, &mut found).await;
-    dumps(cluster, standing, &mut found).await;
+    if !found.unread.is_empty() {
+        dumps(cluster, standing, &mut found).await;
+    }
     tell(cluster, probe, &scope, &named, &found, &mut said);
     let without: Vec<String> = if probe.guests.is_empty() {
         guests.iter().filter(|guest| uncovered.contains(&guest.vmid)).map(|guest| guest.label()).collect()
@@ -180,7 +185,7 @@ async fn dumps(cluster: &Cluster<'_>, standing: &Standing, found: &mut Found) {
         let Some(list) = answer.ok().and_then(|list| rows(&list, |row| task(row, node))) else { continue };
         for task in list.good.into_iter().flatten().filter(|task| task.kind == "vzdump" && task.error.is_none()) {
             if let Ok(vmid) = task.id.parse::<u32>() {
-                let newest = found.newest.entry(vmid).or_insert(task.ended);
+                let newest = found.dumped.entry(vmid).or_insert(task.ended);
                 *newest = task.ended.max(*newest);
             }
         }
@@ -223,6 +228,30 @@ fn tell(
         let names = listed(language, &missing);
         let status = if certain { Status::Critical } else { Status::Unknown };
         said.say(status, say!(language, "sem nenhum backup: {names}", "without any backup: {names}"));
+    }
+    let dumped: Vec<String> = scope
+        .iter()
+        .filter_map(|vmid| {
+            let at = *found.dumped.get(vmid)?;
+            let (name, ago) = (named(*vmid), duration(now.saturating_sub(at).saturating_mul(1000)));
+            // Told where it is newer than what was read.
+            found
+                .newest
+                .get(vmid)
+                .is_none_or(|read| at > *read)
+                .then(|| say!(language, "{name} há {ago}", "{name} {ago} ago"))
+        })
+        .collect();
+    if !dumped.is_empty() {
+        let names = listed(language, &dumped);
+        said.say(
+            Status::Unknown,
+            say!(
+                language,
+                "tarefas de backup que terminaram bem, sem que se veja o que fizeram: {names}",
+                "backup tasks that ended well, though what they made is not seen: {names}"
+            ),
+        );
     }
     let mut aged: Vec<(f64, i64, u32)> =
         scope.iter().filter_map(|vmid| found.newest.get(vmid).map(|at| (hours(*at), *at, *vmid))).collect();

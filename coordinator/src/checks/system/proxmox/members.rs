@@ -26,6 +26,19 @@ pub(super) fn quorum(language: Language, probe: &ProxmoxProbe, standing: &Standi
     let mut said = Said::new(language);
     let Some(cluster) = &standing.cluster else {
         let node = listed(language, &online);
+        // Several nodes are a cluster, and a row that could not be read may be its.
+        if all + standing.members.bad > 1 {
+            said.say(
+                Status::Unknown,
+                say!(
+                    language,
+                    "{node} não diz nada do seu cluster que possa ser lido: nada se sabe do quórum",
+                    "{node} says nothing of its cluster that can be read: nothing is known of its quorum"
+                ),
+            );
+            said.lost(standing.members.bad);
+            return said.seen();
+        }
         said.judge(
             &probe.limits,
             count(here),

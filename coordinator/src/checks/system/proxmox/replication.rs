@@ -84,7 +84,16 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
     }
     jobs.retain(|job| !ignored(probe, &[job.id.as_str()]));
     jobs.sort_by(|a, b| a.id.cmp(&b.id));
-    if jobs.is_empty() {
+    if jobs.is_empty() && bad > 0 {
+        said.say(
+            Status::Unknown,
+            say!(
+                language,
+                "nenhuma das tarefas de replicação pôde ser lida",
+                "none of the replication jobs could be read"
+            ),
+        );
+    } else if jobs.is_empty() {
         // Jobs are seen by the same right as guests: who sees guests would see jobs.
         if cluster.resources().await?.guests.is_empty() {
             said.say(

@@ -73,7 +73,7 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
         match list {
             Ok(list) => {
                 bad += list.bad;
-                read = true;
+                read |= !list.good.is_empty() || list.bad == 0;
                 failed.extend(list.good.into_iter().flatten().filter(|task| {
                     task.error.is_some()
                         && task.ended >= since
@@ -110,6 +110,9 @@ pub(super) async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe, standing: 
     };
     if read {
         said.judge(&limits_or(&probe.limits, above(Some(1.0), None)), count(times), "count", &text);
+    }
+    if !read && bad > 0 {
+        said.say(Status::Unknown, say!(language, "nenhuma tarefa pôde ser lida", "no task could be read"));
     }
     let away = standing.names(false);
     if !away.is_empty() {

@@ -255,19 +255,62 @@ async fn a_guest_without_a_backup_is_critical_only_where_every_storage_was_read(
     let seen = looked(&connection, &listed).await;
     assert_eq!(seen.status, Status::Unknown);
     assert!(seen.text.contains("backups not read: usb on b (not available)"), "{}", seen.text);
-    // A task says that it was made.
+    // A task says that it was made: words beside what is not known.
     fake.change(|cluster| {
         cluster.add(
             "/nodes/b/tasks",
             json!({"node": "b", "type": "vzdump", "id": "104", "starttime": NOW - 4000, "endtime": NOW - 3600, "status": "OK"}),
         );
-        cluster.each("/cluster/resources", |row| {
-            if row["storage"] == "usb" {
-                row["content"] = json!("iso");
+    });
+    let seen = looked(&connection, &listed).await;
+    assert_eq!(seen.status, Status::Unknown);
+    assert!(
+        seen.text.contains("backup tasks that ended well, though what they made is not seen: 104 mail 1 h ago"),
+        "{}",
+        seen.text
+    );
+}
+
+#[tokio::test]
+async fn a_task_that_ended_well_hides_no_deleted_and_no_damaged_backup() {
+    let (fake, connection) = cluster().await;
+    let listed = ProxmoxProbe { guests: vec![112, 104], ..probe(ProxmoxLook::Backups) };
+    fake.change(|cluster| {
+        for vmid in ["104", "112"] {
+            cluster.add(
+                "/nodes/b/tasks",
+                json!({"node": "b", "type": "vzdump", "id": vmid, "starttime": NOW - 400, "endtime": NOW - 300, "status": "OK"}),
+            );
+        }
+        cluster.each("/nodes/a/storage/nas/content", |row| {
+            if row["vmid"] == 112 && row["ctime"] == json!(NOW - 6 * 3600) {
+                row["verification"] = json!({"state": "failed", "upid": "UPID:x"});
             }
         });
+        let list = cluster.data.get_mut("/nodes/a/storage/nas/content").expect("there").as_array_mut().expect("a list");
+        list.retain(|row| row["vmid"] != 104);
     });
-    assert_eq!(looked(&connection, &listed).await.status, Status::Ok);
+    let seen = looked(&connection, &listed).await;
+    assert_eq!((seen.status, seen.value), (Status::Critical, Some(30.0)), "{}", seen.text);
+    assert!(seen.text.contains("without any backup: 104 mail"), "{}", seen.text);
+    assert!(seen.text.contains("backup failed its verification: 112 wizard"), "{}", seen.text);
+    assert!(!seen.text.contains("ended well"), "{}", seen.text);
+}
+
+#[tokio::test]
+async fn nothing_that_could_be_read_is_no_healthy_cluster() {
+    let (fake, connection) = cluster().await;
+    fake.change(|cluster| {
+        cluster.each("/nodes/a/replication", |row| row["fail_count"] = json!("often"));
+        cluster.each("/nodes/b/replication", |row| row["fail_count"] = json!("often"));
+        cluster.row("/cluster/status", "type", "cluster")["type"] = json!(7);
+    });
+    let (status, _, text) = seen(&connection, ProxmoxLook::Replication).await;
+    assert_eq!(status, Status::Unknown, "{text}");
+    assert!(text.contains("of the replication jobs could be read"), "{text}");
+    let (status, _, text) = seen(&connection, ProxmoxLook::Quorum).await;
+    assert_eq!(status, Status::Unknown, "{text}");
+    assert!(text.contains("says nothing of its cluster"), "{text}");
 }
 
 #[tokio::test]
@@ -432,7 +475,10 @@ async fn a_secret_that_the_system_repeats_is_not_shown_and_odd_characters_reach_
     let connection = connection(Kind::Proxmox, &product, Some(USER), "semi;colon%and");
     let clients = Clients::default();
     let seen = ask(&asking(&clients), &probe(ProxmoxLook::Quorum), &connection).await;
-    assert!(seen.text.contains("400 token: PVEAPIToken=farol@pve!watch=semi%3Bcolon%25and"), "{}", seen.text);
+    assert!(seen.text.contains("400 token: PVEAPIToken=farol@pve!watch=•••"), "{}", seen.text);
+    let asked = product.asked();
+    let sent = asked.first().and_then(|asked| asked.header("authorization"));
+    assert_eq!(sent, Some("PVEAPIToken=farol@pve!watch=semi%3Bcolon%25and"));
     let echo = crate::checks::system::testing::connection(Kind::Proxmox, &product, Some(USER), SECRET);
     let seen = ask(&asking(&clients), &probe(ProxmoxLook::Quorum), &echo).await;
     assert!(seen.text.contains("•••") && !seen.text.contains(SECRET), "{}", seen.text);
