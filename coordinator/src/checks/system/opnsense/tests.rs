@@ -248,3 +248,11 @@ async fn no_answer_makes_a_look_panic() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_addresses_of_its_interfaces_are_told() {
+    let (_fake, connection) = firewall().await;
+    let clients = Clients::default();
+    let told = addresses(&asking(&clients), &connection).await.unwrap();
+    assert!(told.iter().any(|address| address.to_string() == "192.0.2.10"), "{told:?}");
+}
