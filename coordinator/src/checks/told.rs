@@ -33,7 +33,7 @@ impl Runner {
             self.put(&own_name(spec), IntegrationFacts { host, ..*facts }, every);
             return;
         }
-        let (Some(least), true) = (facts::least_every_ms(&spec.probe), seen.answered) else { return };
+        let (Some(least), true) = (facts::least_every_ms(&spec.probe, host.as_deref()), seen.answered) else { return };
         let integrations = &self.app.integrations;
         let Some(connection) = integrations.for_probe(&spec.probe) else { return };
         let (clients, now) = (integrations.clients(), Timestamp::now());

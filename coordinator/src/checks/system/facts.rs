@@ -12,11 +12,12 @@ use crate::{
 };
 
 /// Least time in ms between two such questions to a system; none where there is
-/// nothing to ask.
-pub(crate) const fn least_every_ms(probe: &SystemProbe) -> Option<i64> {
+/// nothing to ask. `host` is the one that the system is about: addresses of
+/// nobody in particular are of no use.
+pub(crate) const fn least_every_ms(probe: &SystemProbe, host: Option<&str>) -> Option<i64> {
     match probe {
         SystemProbe::Proxmox(probe) if matches!(probe.look, ProxmoxLook::Guests) => Some(5 * 60_000),
-        SystemProbe::Pfsense(_) | SystemProbe::Opnsense(_) => Some(30 * 60_000),
+        SystemProbe::Pfsense(_) | SystemProbe::Opnsense(_) if host.is_some() => Some(30 * 60_000),
         _ => None,
     }
 }
@@ -36,8 +37,6 @@ pub(crate) async fn ask(
         (SystemProbe::Proxmox(_), _) => {
             return Ok(IntegrationFacts { guests: proxmox::facts(asking, connection).await?, ..none });
         }
-        // Addresses of nobody in particular are of no use.
-        (_, None) => return Ok(none),
         (SystemProbe::Pfsense(_), _) => pfsense::addresses(asking, connection).await?,
         (SystemProbe::Opnsense(_), _) => opnsense::addresses(asking, connection).await?,
         _ => Vec::new(),
