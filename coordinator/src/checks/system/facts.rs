@@ -33,12 +33,12 @@ pub(crate) async fn ask(
     host: Option<&str>,
 ) -> Result<IntegrationFacts, String> {
     let none = IntegrationFacts { host: host.map(str::to_owned), ..IntegrationFacts::default() };
-    let addresses = match (probe, host) {
-        (SystemProbe::Proxmox(_), _) => {
+    let addresses = match probe {
+        SystemProbe::Proxmox(_) => {
             return Ok(IntegrationFacts { guests: proxmox::facts(asking, connection).await?, ..none });
         }
-        (SystemProbe::Pfsense(_), _) => pfsense::addresses(asking, connection).await?,
-        (SystemProbe::Opnsense(_), _) => opnsense::addresses(asking, connection).await?,
+        SystemProbe::Pfsense(_) => pfsense::addresses(asking, connection).await?,
+        SystemProbe::Opnsense(_) => opnsense::addresses(asking, connection).await?,
         _ => Vec::new(),
     };
     let fact = host.map(|host| AddressFact { host: host.to_owned(), addresses });
