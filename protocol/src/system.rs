@@ -60,6 +60,9 @@ pub enum SystemProbe {
     Prometheus(PrometheusProbe),
     /// An Alertmanager. Value: response time in ms.
     Alertmanager(ServiceProbe),
+    /// A Traefik proxy whose API is on. Value: routers and services in error or
+    /// without a server that is up, count.
+    Traefik(TraefikProbe),
     /// The dialogue of a mail server. Value: response time in ms.
     Smtp(SmtpProbe),
     /// What the name system says about a mail domain.
@@ -72,7 +75,7 @@ pub enum SystemProbe {
 
 impl SystemProbe {
     /// The keys in `registry.yaml`, in the order of the variants.
-    pub const KINDS: [&'static str; 17] = [
+    pub const KINDS: [&'static str; 18] = [
         "proxmox",
         "pfsense",
         "opnsense",
@@ -86,6 +89,7 @@ impl SystemProbe {
         "redis",
         "prometheus",
         "alertmanager",
+        "traefik",
         "smtp",
         "mail_domain",
         "block_list",
@@ -109,6 +113,7 @@ impl SystemProbe {
             Self::Redis(_) => "redis",
             Self::Prometheus(_) => "prometheus",
             Self::Alertmanager(_) => "alertmanager",
+            Self::Traefik(_) => "traefik",
             Self::Smtp(_) => "smtp",
             Self::MailDomain(_) => "mail_domain",
             Self::BlockList(_) => "block_list",
@@ -134,6 +139,7 @@ impl SystemProbe {
             | Self::Fossbilling(_)
             | Self::Prometheus(_)
             | Self::Alertmanager(_)
+            | Self::Traefik(_)
             | Self::Smtp(_)
             | Self::MailDomain(_)
             | Self::BlockList(_) => None,
@@ -150,6 +156,7 @@ impl SystemProbe {
                 Some(&probe.url)
             }
             Self::Prometheus(probe) => Some(&probe.url),
+            Self::Traefik(probe) => Some(&probe.url),
             Self::Smtp(probe) => Some(&probe.address),
             Self::MailDomain(probe) => Some(&probe.domain),
             Self::BlockList(probe) => Some(&probe.subject),
@@ -173,6 +180,7 @@ impl SystemProbe {
             Self::Postgres(probe) => &probe.limits,
             Self::Redis(probe) => &probe.limits,
             Self::Prometheus(probe) => &probe.limits,
+            Self::Traefik(probe) => &probe.limits,
             Self::Smtp(probe) => &probe.limits,
             Self::MailDomain(probe) => &probe.limits,
             Self::BlockList(probe) => &probe.limits,
@@ -199,6 +207,7 @@ impl SystemProbe {
                 Some((&probe.url, &probe.pin))
             }
             Self::Prometheus(probe) => Some((&probe.url, &probe.pin)),
+            Self::Traefik(probe) => Some((&probe.url, &probe.pin)),
             _ => None,
         };
         if let Some((url, pin)) = url {
@@ -522,6 +531,22 @@ pub struct PrometheusProbe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<String>,
     /// Thresholds on the number.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// See [`SystemProbe::Traefik`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TraefikProbe {
+    /// Base address of its API, such as `http://10.0.0.7:8080`.
+    pub url: String,
+    /// SHA-256 of the certificate that is trusted instead of the authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    /// Thresholds on the number of routers and services. Without them what
+    /// carries no traffic is critical and what Traefik warns of a warning.
     #[serde(default)]
     pub limits: Limits,
 }

@@ -20,6 +20,7 @@ pub mod signer;
 pub mod site;
 pub mod smtp;
 pub mod standin;
+pub mod traefik;
 pub mod wait;
 pub mod wazuh;
 

@@ -108,6 +108,16 @@ impl Firewall {
                     service(5, "snmpd", "SNMP Service", false, false)
                 ]),
             ),
+            (
+                "/status/interfaces",
+                json!([
+                    {"name": "wan", "descr": "WAN", "hwif": "igb0", "macaddr": "00:08:a2:0c:00:01", "status": "up",
+                        "ipaddr": "192.0.2.10", "subnet": "24", "ipaddrv6": null, "subnetv6": null, "gateway": "192.0.2.1"},
+                    {"name": "lan", "descr": "LAN", "hwif": "igb1", "macaddr": "00:08:a2:0c:00:02", "status": "up",
+                        "ipaddr": "10.10.10.1", "subnet": "24", "ipaddrv6": "fe80::1:1%igb1", "subnetv6": "64", "gateway": null},
+                    {"name": "opt1", "descr": "OPT1", "hwif": "igb2", "status": "no carrier", "ipaddr": null}
+                ]),
+            ),
             ("/status/carp", json!({"enable": true, "maintenance_mode": false})),
         ];
         Self {

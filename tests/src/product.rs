@@ -66,6 +66,8 @@ pub struct Reply {
     pub content_type: String,
     /// Body.
     pub body: String,
+    /// Headers besides.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Reply {
@@ -84,7 +86,14 @@ impl Reply {
     /// Of any kind.
     #[must_use]
     pub fn new(status: u16, content_type: &str, body: String) -> Self {
-        Self { status, reason: "Status".to_owned(), content_type: content_type.to_owned(), body }
+        Self { status, reason: "Status".to_owned(), content_type: content_type.to_owned(), body, headers: Vec::new() }
+    }
+
+    /// The same with a header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
     }
 
     /// The same with a reason phrase.
@@ -253,9 +262,10 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, inner: &Inner) -> Re
         Some(Fault::Pieces(size)) => pieces = size,
         None => {}
     }
-    let Reply { status, reason, content_type, body } = &reply;
+    let Reply { status, reason, content_type, body, headers } = &reply;
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let head = format!(
-        "HTTP/1.1 {status} {reason}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status} {reason}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n{headers}connection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;

@@ -7,6 +7,7 @@ mod by_hand;
 mod schedule;
 pub(crate) mod seen;
 pub(crate) mod system;
+mod told;
 
 use std::{
     collections::HashMap,
@@ -24,6 +25,7 @@ use farol_protocol::{
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::told::forget as forget_told;
 pub use self::{by_hand::ByHand, schedule::Schedule};
 use self::{
     seen::{MAX_TEXT, Seen},
@@ -168,11 +170,11 @@ impl Runner {
     /// One check; its report is on its way as soon as it is there. At a stop
     /// nobody waits for a system that takes its time.
     async fn check(&self, watched: &Watched, scenario: &Scenario, check: &Check) {
-        let report = tokio::select! {
-            report = self.look(watched, scenario, check) => report,
+        let looked = tokio::select! {
+            looked = self.look(watched, scenario, check) => looked,
             () = self.app.stop.cancelled() => None,
         };
-        let Some(report) = report else { return };
+        let Some((report, seen)) = looked else { return };
         let hosts: Vec<_> = match &scenario.hosts {
             Some(names) => names.iter().filter_map(|name| watched.hosts.get(name)).collect(),
             None => watched.hosts.values().collect(),
@@ -183,15 +185,22 @@ impl Runner {
                 break;
             }
         }
+        if let (Target::System(spec), Some(seen)) = (&check.target, seen) {
+            tokio::select! {
+                () = self.tell(watched, scenario, spec, seen) => {}
+                () = self.app.stop.cancelled() => {}
+            }
+        }
     }
 
-    async fn look(&self, watched: &Watched, scenario: &Scenario, check: &Check) -> Option<Report> {
+    /// The report, and what was seen of a system.
+    async fn look(&self, watched: &Watched, scenario: &Scenario, check: &Check) -> Option<(Report, Option<Seen>)> {
         let language = watched.registry.language;
         match &check.target {
             Target::Ready(spec) if scenario.runs_on == RunsOn::Coordinator => {
                 let _turn = self.app.integrations.turn(target(&spec.probe).as_deref(), system::AT_ONCE).await;
                 let _slot = self.slots.acquire().await.ok()?;
-                Some(self.looker.prober.run(spec, Timestamp::now()).await)
+                Some((self.looker.prober.run(spec, Timestamp::now()).await, None))
             }
             Target::Ready(_) => None,
             Target::System(spec) => {
@@ -205,9 +214,9 @@ impl Runner {
                 if let Some(connection) = connection {
                     integrations.note(&self.app.store, &connection, &seen, Timestamp::now()).await;
                 }
-                Some(report)
+                Some((report, Some(seen)))
             }
-            Target::Missing { variable, .. } => Some(missing(language, scenario, &check.id, variable)),
+            Target::Missing { variable, .. } => Some((missing(language, scenario, &check.id, variable), None)),
         }
     }
 }

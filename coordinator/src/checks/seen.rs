@@ -10,6 +10,7 @@ use farol_protocol::{
 use crate::{
     integrations::http::Failure,
     text::{number, say},
+    topology::IntegrationFacts,
 };
 
 /// Longest text of a report, in characters.
@@ -30,12 +31,22 @@ pub(crate) struct Seen {
     pub(crate) answered: bool,
     /// Why it is unknown.
     pub(crate) cause: Option<UnknownCause>,
+    /// What it tells the topology, where the look has that anyway.
+    pub(crate) facts: Option<Box<IntegrationFacts>>,
 }
 
 impl Seen {
     /// With this status and nothing measured.
     pub(crate) fn new(status: Status, text: impl Into<String>) -> Self {
-        Self { status, value: None, unit: None, text: text.into(), answered: status != Status::Unknown, cause: None }
+        Self {
+            status,
+            value: None,
+            unit: None,
+            text: text.into(),
+            answered: status != Status::Unknown,
+            cause: None,
+            facts: None,
+        }
     }
 
     /// Healthy.

@@ -11,6 +11,7 @@ use std::{
 use farol_protocol::Timestamp;
 
 use super::{Connection, Secret};
+use crate::topology::GuestFact;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -31,6 +32,10 @@ pub(crate) struct Known {
     pub(crate) version: Option<String>,
     /// By command, whether its older spelling is the one that works.
     pub(crate) spelled_older: HashMap<String, bool>,
+    /// When it was last asked what it tells the topology.
+    pub(crate) told_at: Option<Timestamp>,
+    /// Signs of its guests by number and node, and when they were read.
+    pub(crate) guests: HashMap<(u32, String), (Timestamp, GuestFact)>,
 }
 
 impl Memory {

@@ -64,5 +64,7 @@ pub(super) async fn checkpoints(app: App, stop: CancellationToken) {
 
 /// Takes changed integrations into use.
 pub(super) async fn integrations(app: App) -> Result<()> {
-    app.integrations.refresh(&app.store).await
+    app.integrations.refresh(&app.store).await?;
+    crate::checks::forget_told(&app);
+    Ok(())
 }

@@ -125,15 +125,24 @@ pub struct Facts(Mutex<BTreeMap<String, (IntegrationFacts, Timestamp, Duration)>
 
 impl Facts {
     /// Replaces what `integration` said. It counts for `fresh_for` from `now`
-    /// on; three times the interval of the check is a good measure.
-    pub fn set(&self, integration: &str, facts: IntegrationFacts, now: Timestamp, fresh_for: Duration) {
+    /// on; three times the interval of the check is a good measure. Answers
+    /// whether that is news.
+    pub fn set(&self, integration: &str, facts: IntegrationFacts, now: Timestamp, fresh_for: Duration) -> bool {
         let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = board.get(integration).is_none_or(|(known, ..)| *known != facts);
         board.insert(integration.to_owned(), (facts, now, fresh_for));
+        news
     }
 
     /// Forgets an integration that was removed.
     pub fn forget(&self, integration: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(integration);
+    }
+
+    /// Who said something.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     /// What all of them said, by name.

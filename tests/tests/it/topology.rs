@@ -5,8 +5,11 @@ use std::net::TcpListener;
 use farol_tests::{
     Site,
     peer::{Identity, Peer},
+    pfsense::FakePfsense,
     process,
+    proxmox::FakeProxmox,
     site::PATIENCE,
+    traefik::FakeTraefik,
     wait_until,
 };
 use reqwest::{Method, StatusCode};
@@ -173,4 +176,84 @@ async fn the_graph_is_drawn_and_a_persons_word_on_it_wins_until_it_is_taken_back
     assert!(show(&["--dot"]).await.starts_with("digraph farol {"));
     let document: Value = serde_json::from_str(&show(&["--json"]).await).unwrap();
     assert!(document["nodes"].as_array().is_some_and(|nodes| nodes.len() >= 4), "{document}");
+}
+
+/// Looks at Proxmox, a firewall and a proxy, all at once.
+fn watching(traefik: &str) -> String {
+    let scenario = |id: &str, host: &str, probe: &str| {
+        format!(
+            "  - {{id: {id}, title: S, persona: A1, severity: low, hosts: [{host}], every: 1s, timeout: 10s, checks: [{{name: c, probe: {{{probe}}}}}]}}\n"
+        )
+    };
+    let scenarios = [
+        scenario("guests", "pve", "proxmox: {integration: casa, look: guests}"),
+        scenario("firewall", "edge", "pfsense: {integration: fw, look: carp}"),
+        scenario("proxy", "vm112", &format!("traefik: {{url: '{traefik}'}}")),
+    ];
+    format!(
+        "version: 1\nlanguage: en\nhosts: [{{name: pve}}, {{name: edge}}, {{name: vm112}}]\nscenarios:\n{}",
+        scenarios.concat()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_proxmox_a_firewall_and_a_proxy_tell_becomes_part_of_the_graph_until_they_are_removed() {
+    let cluster = FakeProxmox::start(time::OffsetDateTime::now_utc().unix_timestamp()).await.unwrap();
+    let firewall = FakePfsense::start().await.unwrap();
+    let proxy = FakeTraefik::start().await.unwrap();
+    let site = Site::start(&watching(&proxy.product.url()), &[]).await.unwrap();
+    for (name, kind, product, user, secret) in [
+        ("casa", "proxmox", &cluster.product, Some(farol_tests::proxmox::USER), farol_tests::proxmox::SECRET),
+        ("fw", "pfsense", &firewall.product, None, farol_tests::pfsense::KEY),
+    ] {
+        let body = json!({"name": name, "kind": kind, "endpoints": [product.url()], "tls": {"pin": product.pin()},
+            "user": user, "secret": secret});
+        let (status, made) = site.api().call(Method::POST, "/api/v1/integrations", Some(body)).await.unwrap();
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+    }
+    let agent = site.enrol("vm112", None).await.unwrap();
+    let identity = Identity::load(&agent.state_dir().join("identity")).unwrap();
+    let mut peer = said_hello(&site, &identity).await;
+    let address = json!({"address": "10.10.10.112", "prefix": 24});
+    let interface = json!({"name": "ens18", "mac": "bc:24:11:0a:0b:0c", "addresses": [address]});
+    push(&mut peer, 1, json!({"inventory": {"interfaces": [interface], "gateways": ["10.10.10.1"]}})).await;
+
+    // By what its configuration in Proxmox says of its network card; the list has another name for it.
+    let drawn = async |what: &str, from: &str, kind: &str, to: &str| {
+        wait_until(what, PATIENCE, async || {
+            let graph = site.api().get("/api/v1/topology").await?;
+            Ok(edge(&graph, from, kind, to).cloned())
+        })
+        .await
+        .unwrap()
+    };
+    let guest = drawn("the guest", "host:vm112", "runs_on", "node:casa/a").await;
+    assert_eq!((&guest["confidence"], &guest["evidence"][0]["key"]), (&json!("certain"), &json!("mac")), "{guest}");
+    assert_eq!(guest["evidence"][0]["of"], "casa");
+    drawn("the firewall", "host:vm112", "routes_through", "host:edge").await;
+    let service = "service:traefik/proxy/shop.example.org";
+    let served = drawn("the service", service, "served_by", "host:vm112").await;
+    let evidence = served["evidence"].as_array().unwrap();
+    assert!(evidence.iter().any(|one| one["value"] == "http://10.10.10.112:8080"), "{served}");
+    drawn("its proxy", service, "proxied_by", "integration:traefik/proxy").await;
+    let graph = site.api().get("/api/v1/topology").await.unwrap();
+    assert!(graph["unmatched"].as_array().unwrap().iter().any(|one| one["id"] == "guest:casa/123"), "{graph}");
+    let impact = site.api().get("/api/v1/topology/node:casa%2Fa").await.unwrap();
+    assert!(impact["dependents"].as_array().unwrap().iter().any(|one| one["id"] == service), "{impact}");
+
+    // A look a second, and the configurations were read once.
+    let asked = cluster.product.asked();
+    assert_eq!(asked.iter().filter(|asked| asked.path.ends_with("/qemu/112/config")).count(), 1);
+
+    let (status, _) = site.api().call(Method::DELETE, "/api/v1/integrations/casa", None).await.unwrap();
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    std::fs::write(site.folder().join("registry.yaml"), REGISTRY).unwrap();
+    wait_until("what is gone to be forgotten", PATIENCE, async || {
+        let graph = site.api().get("/api/v1/topology").await?;
+        let is_gone = edge(&graph, "host:vm112", "runs_on", "node:casa/a").is_none()
+            && edge(&graph, service, "served_by", "host:vm112").is_none();
+        Ok(is_gone.then_some(()))
+    })
+    .await
+    .unwrap();
 }

@@ -8,6 +8,7 @@ mod alertmanager;
 mod block_list;
 mod dns;
 mod docker;
+pub(crate) mod facts;
 mod fossbilling;
 mod github_runs;
 mod mail_domain;
@@ -26,6 +27,7 @@ mod smtp;
 mod talk;
 #[cfg(test)]
 mod testing;
+mod traefik;
 mod wazuh;
 
 use std::time::Duration;
@@ -114,6 +116,7 @@ pub(crate) async fn ask(asking: &Asking<'_>, probe: &SystemProbe, connection: Op
             (SystemProbe::Fossbilling(probe), _) => fossbilling::ask(asking, probe).await,
             (SystemProbe::Prometheus(probe), _) => prometheus::ask(asking, probe).await,
             (SystemProbe::Alertmanager(probe), _) => alertmanager::ask(asking, probe).await,
+            (SystemProbe::Traefik(probe), _) => traefik::ask(asking, probe).await,
             (SystemProbe::Smtp(probe), _) => smtp::ask(asking, probe).await,
             (SystemProbe::MailDomain(probe), _) => mail_domain::ask(asking, probe).await,
             (SystemProbe::BlockList(probe), _) => block_list::ask(asking, probe).await,

@@ -6,6 +6,8 @@ mod firmware;
 mod gateways;
 mod subsystems;
 
+use std::net::IpAddr;
+
 use farol_protocol::{
     Language, Status,
     system::{OpnsenseLook, OpnsenseProbe},
@@ -15,6 +17,7 @@ use serde_json::Value;
 use self::api::{Firewall, Trouble};
 use super::{
     Asking, Seen,
+    facts::address,
     phrase::{Said, above, limits_or, listed, quoted, shown},
 };
 use crate::{
@@ -31,6 +34,17 @@ pub(super) async fn ask(asking: &Asking<'_>, probe: &OpnsenseProbe, connection: 
         Err(seen) => seen,
     };
     shown(connection, seen)
+}
+
+/// The addresses of its interfaces.
+///
+/// # Errors
+/// It does not tell them; the text says why.
+pub(super) async fn addresses(asking: &Asking<'_>, connection: &Connection) -> Result<Vec<IpAddr>, String> {
+    let firewall = Firewall::of(asking, connection).map_err(|seen| shown(connection, seen).text)?;
+    let told = facts::interfaces(&firewall).await;
+    let told = told.map_err(|trouble| shown(connection, trouble.seen(&firewall)).text)?;
+    Ok(told.items.iter().flat_map(|interface| &interface.addresses).filter_map(|text| address(text)).collect())
 }
 
 async fn look(firewall: &Firewall<'_>, probe: &OpnsenseProbe) -> Result<Seen, Trouble> {

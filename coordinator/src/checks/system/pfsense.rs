@@ -9,21 +9,24 @@ mod api;
 mod gateways;
 mod services;
 
+use std::net::IpAddr;
+
 use farol_protocol::{
     Language, Status,
     report::{Limits, Worse},
     system::{PfsenseLook, PfsenseProbe},
 };
 
-use self::api::Firewall;
+use self::api::{Firewall, Trouble};
 use super::{
     Asking, Seen,
+    facts::address,
     phrase::{Said, above, limits_or, shown},
 };
 use crate::{
     integrations::{
         Connection,
-        lenient::{flag, number},
+        lenient::{flag, number, rows, text},
     },
     text::{number as in_words, say},
 };
@@ -34,6 +37,25 @@ pub(super) async fn ask(asking: &Asking<'_>, probe: &PfsenseProbe, connection: &
         Err(seen) => seen,
     };
     shown(connection, seen)
+}
+
+/// The addresses of its interfaces.
+///
+/// # Errors
+/// It does not tell them; the text says why.
+pub(super) async fn addresses(asking: &Asking<'_>, connection: &Connection) -> Result<Vec<IpAddr>, String> {
+    const PATH: &str = "/status/interfaces";
+    let firewall = Firewall::of(asking, connection).map_err(|seen| shown(connection, seen).text)?;
+    let data = firewall.get(&format!("{PATH}?limit=0")).await.map_err(|trouble| match trouble {
+        Trouble::Api { status, id, .. } => format!("/api/v2{PATH} answered {status} {id}"),
+        _ => format!("/api/v2{PATH} gave no answer that can be read"),
+    })?;
+    let read = rows(&data, |row| {
+        let addresses = ["ipaddr", "ipaddrv6"].iter().filter_map(|key| row.get(*key).and_then(text));
+        Some(addresses.filter_map(address).collect::<Vec<_>>())
+    });
+    let read = read.ok_or_else(|| format!("/api/v2{PATH} gave no list"))?;
+    Ok(read.good.concat())
 }
 
 /// `Err` is an outcome as well: there was nothing to look at.

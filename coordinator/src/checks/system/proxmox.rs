@@ -6,6 +6,7 @@
 
 mod api;
 mod backups;
+mod facts;
 mod guests;
 mod members;
 mod replication;
@@ -20,7 +21,7 @@ use farol_protocol::{
 
 use self::api::{Cluster, Trouble};
 use super::{Asking, Seen, phrase::shown};
-use crate::{integrations::Connection, text::say};
+use crate::{integrations::Connection, text::say, topology::GuestFact};
 
 pub(super) async fn ask(asking: &Asking<'_>, probe: &ProxmoxProbe, connection: &Connection) -> Seen {
     let seen = match Cluster::of(asking, connection) {
@@ -28,6 +29,15 @@ pub(super) async fn ask(asking: &Asking<'_>, probe: &ProxmoxProbe, connection: &
         Err(seen) => seen,
     };
     shown(connection, seen)
+}
+
+/// Its guests with the signs by which they are known inside.
+///
+/// # Errors
+/// It does not list them; the text says why.
+pub(super) async fn facts(asking: &Asking<'_>, connection: &Connection) -> Result<Vec<GuestFact>, String> {
+    let cluster = Cluster::of(asking, connection).map_err(|seen| shown(connection, seen).text)?;
+    facts::read(&cluster).await.map_err(|trouble| shown(connection, trouble.seen(&cluster)).text)
 }
 
 async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe) -> Result<Seen, Trouble> {

@@ -55,7 +55,7 @@ pub(crate) struct Interface {
     /// Whether it is in use.
     enabled: Option<bool>,
     /// Addresses with their prefix.
-    addresses: Vec<String>,
+    pub(super) addresses: Vec<String>,
     /// Hardware address.
     mac: Option<String>,
     /// Kind of link.
@@ -72,7 +72,7 @@ pub(crate) struct Interfaces {
     /// The command.
     endpoint: &'static str,
     /// The interfaces.
-    items: Vec<Interface>,
+    pub(super) items: Vec<Interface>,
     /// Rows that could not be read.
     unread: usize,
 }

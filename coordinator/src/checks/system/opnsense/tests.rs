@@ -260,3 +260,11 @@ async fn json_that_says_neither_version_nor_status_is_no_healthy_firewall() {
     assert!(!health.ok && health.error.is_some(), "{health:?}");
     assert_eq!(health.tried.len(), 4);
 }
+
+#[tokio::test]
+async fn the_addresses_of_its_interfaces_are_told() {
+    let (_fake, connection) = firewall().await;
+    let clients = Clients::default();
+    let told = addresses(&asking(&clients), &connection).await.unwrap();
+    assert!(told.iter().any(|address| address.to_string() == "192.0.2.10"), "{told:?}");
+}

@@ -250,3 +250,16 @@ async fn no_answer_makes_a_look_panic() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_addresses_of_its_interfaces_are_told_and_a_missing_privilege_is_named() {
+    let (fake, connection) = firewall().await;
+    let clients = Clients::default();
+    let told = addresses(&asking(&clients), &connection).await.unwrap();
+    assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.10", "10.10.10.1"]);
+    fake.change(|firewall| {
+        firewall.forbidden.insert("/status/interfaces".to_owned());
+    });
+    let why = addresses(&asking(&clients), &connection).await.unwrap_err();
+    assert_eq!(why, "/api/v2/status/interfaces answered 403 AUTH_AUTHORIZATION_FAILED");
+}

@@ -513,9 +513,69 @@ async fn no_answer_makes_a_look_panic() {
             assert!(seen.text.chars().count() <= 400);
             assert!(seen.value.is_none_or(f64::is_finite), "{seen:?}");
         }
+        let _whatever = facts(&asking(&Clients::default()), &connection).await;
         if seed % 8 == 7 {
             let fresh = FakeProxmox::start(NOW).await.expect("a stand-in");
             fresh.change(|healthy| fake.change(|cluster| cluster.data.clone_from(&healthy.data)));
         }
     }
+}
+
+#[tokio::test]
+async fn its_guests_are_told_with_the_signs_of_their_configurations_which_are_read_once_an_hour() {
+    let (fake, connection) = cluster().await;
+    fake.change(|cluster| {
+        let mail = "name=eth1,bridge=vmbr1,hwaddr=BC:24:11:0A:0B:05,ip=10.10.20.104/24,ip6=auto,type=veth";
+        cluster.data.get_mut("/nodes/b/lxc/104/config").expect("a configuration")["net1"] = json!(mail);
+        cluster.add("/cluster/resources", json!({"type": "qemu", "vmid": "many", "node": "a", "status": "running"}));
+    });
+    let clients = Clients::default();
+    let guests = facts(&asking(&clients), &connection).await.unwrap();
+    let by = |vmid: u32| guests.iter().find(|guest| guest.vmid == vmid).unwrap();
+    assert_eq!(guests.iter().map(|guest| guest.vmid).collect::<Vec<_>>(), [104, 112, 122, 123, 200]);
+    let wizard = by(112);
+    assert_eq!((wizard.node.as_str(), wizard.name.as_str(), wizard.status.as_str()), ("a", "wizard", "running"));
+    assert_eq!(wizard.macs, ["bc:24:11:0a:0b:0c"]);
+    assert_eq!(wizard.uuid.as_deref(), Some("1d4f1a6e-6e8f-4c53-9a0e-0f6b2d7f0112"));
+    assert_eq!(by(104).macs, ["bc:24:11:0a:0b:04", "bc:24:11:0a:0b:05"]);
+    assert_eq!(by(104).addresses, ["10.10.20.104".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!((by(200).macs.len(), &by(200).uuid), (0, &None));
+
+    // Within the hour only the list is asked for.
+    fake.product.forget();
+    fake.change(|cluster| cluster.row("/cluster/resources", "id", "qemu/112")["status"] = json!("stopped"));
+    let later = |minutes: i64| Asking {
+        now: farol_protocol::Timestamp::from_ms((NOW + minutes * 60) * 1000),
+        ..asking(&clients)
+    };
+    let again = facts(&later(59), &connection).await.unwrap();
+    assert_eq!(fake.product.asked().len(), 1);
+    let wizard = again.iter().find(|guest| guest.vmid == 112).unwrap();
+    assert_eq!((wizard.status.as_str(), wizard.macs.len()), ("stopped", 1));
+
+    // After it, what cannot be read is kept, and a node that is away is not asked.
+    fake.lose_node("b");
+    fake.change(|cluster| {
+        cluster.forbidden.insert("/nodes/a/qemu/112/config".to_owned());
+    });
+    let kept = facts(&later(61), &connection).await.unwrap();
+    assert!(kept.iter().all(|guest| guest.vmid == 200 || guest.macs.len() + guest.addresses.len() > 0), "{kept:?}");
+    assert!(!fake.product.asked().iter().any(|asked| asked.path.contains("/nodes/b/")));
+}
+
+#[tokio::test]
+async fn a_guest_whose_configuration_cannot_be_read_is_told_as_the_list_has_it() {
+    let (fake, connection) = cluster().await;
+    fake.change(|cluster| {
+        cluster.forbidden.insert("/nodes/a/qemu/112/config".to_owned());
+    });
+    let clients = Clients::default();
+    let guests = facts(&asking(&clients), &connection).await.unwrap();
+    let wizard = guests.iter().find(|guest| guest.vmid == 112).unwrap();
+    assert_eq!((wizard.name.as_str(), wizard.macs.len(), &wizard.uuid), ("wizard", 0, &None));
+    fake.change(|cluster| {
+        cluster.forbidden.insert("/cluster/resources".to_owned());
+    });
+    let why = facts(&asking(&clients), &connection).await.unwrap_err();
+    assert!(why.contains("PVEAuditor") && !why.contains(SECRET), "{why}");
 }
