@@ -3,7 +3,6 @@
 
 create index signal_by_site on signal (site_id, id);
 create index signal_by_severity on signal (severity, id);
-create index signal_by_observed on signal (observed_ms);
 create index signal_by_check on signal (host_key, check_id);
 -- `reported` is 2 for a signal that is listed only: its host has too many
 -- checks.
