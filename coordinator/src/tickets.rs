@@ -20,6 +20,9 @@ use crate::{
 /// How long GitHub may take for each of its answers.
 pub const LIMIT: Duration = Duration::from_secs(15);
 
+/// How long nobody makes an issue again that may have been made.
+const DOUBT_MS: i64 = 5 * 60_000;
+
 /// One ticket at a time: two at once would both find nothing.
 static TURN: Mutex<()> = Mutex::const_new(());
 
@@ -41,6 +44,8 @@ pub enum NotOpened {
     Refused(Trouble),
     /// Nobody knows whether it was made; asking again finds out.
     Unknown(Trouble),
+    /// As before, and the issue is not found yet. None is made before this time.
+    Doubtful(Timestamp),
 }
 
 impl From<Error> for NotOpened {
@@ -101,6 +106,11 @@ pub async fn open(
     if let Some(issue) = github.find_issue(repository, &marker).await.map_err(NotOpened::Refused)? {
         return finish(issue, false).await;
     }
+    // Search lags behind: what was made without an answer may not be seen yet.
+    if let Some(until) = ticket.attempted_at.map(|at| at.plus_ms(DOUBT_MS)).filter(|until| now < *until) {
+        return Err(NotOpened::Doubtful(until));
+    }
+    store.attempt_ticket(&marker, Some(now)).await?;
     let body = format!("{}\n\n<!-- {marker} -->\n", text.body);
     match github.create_issue(repository, &text.title, &body).await {
         Ok(issue) => finish(issue, true).await,
@@ -111,7 +121,10 @@ pub async fn open(
                 Ok(None) | Err(_) => Err(NotOpened::Unknown(lost)),
             }
         }
-        Err(trouble) => Err(NotOpened::Refused(trouble)),
+        Err(trouble) => {
+            store.attempt_ticket(&marker, None).await?;
+            Err(NotOpened::Refused(trouble))
+        }
     }
 }
 
@@ -189,6 +202,31 @@ mod tests {
         assert!(matches!(desk.open(0).await, Err(NotOpened::Unknown(_))));
         assert!(!desk.open(0).await.expect("found").created);
         assert_eq!(desk.github.issues(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_issue_that_may_be_there_is_only_looked_for_until_five_minutes_have_passed() {
+        let desk = Desk::start().await;
+        let lost = || Fault::Answer(502, vec![], json!({"message": "Bad gateway"}));
+        desk.github.fail(Method::POST, ISSUES, lost());
+        assert!(matches!(desk.open(0).await, Err(NotOpened::Unknown(_))));
+        let Err(NotOpened::Doubtful(until)) = desk.open(1000).await else { panic!("it was made again") };
+        assert_eq!(until, Timestamp::from_ms(1_800_000_000_000 + DOUBT_MS));
+        assert_eq!(desk.github.asked(Method::POST).len(), 1);
+        assert!(desk.open(DOUBT_MS).await.expect("opened").created);
+        assert_eq!((desk.github.issues(), desk.github.asked(Method::POST).len()), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_marked_issue_that_cannot_be_read_is_not_absent() {
+        let desk = Desk::start().await;
+        let by = Operator::local_administrator();
+        let now = Timestamp::from_ms(1_800_000_000_000);
+        let ticket = desk.store.begin_ticket(&by, &desk.finding.id, "lab/portal", now).await.expect("begun");
+        let odd = json!([{"number": "?", "body": format!("x <!-- {} -->", ticket.marker)}]);
+        desk.github.fail(Method::GET, ISSUES, Fault::Answer(200, vec![], odd));
+        assert!(matches!(desk.open(0).await, Err(NotOpened::Refused(Trouble::Refused(200, _)))));
+        assert_eq!(desk.github.asked(Method::POST).len(), 0);
     }
 
     #[tokio::test]

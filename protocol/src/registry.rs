@@ -446,6 +446,13 @@ impl Registry {
                     format!("the scenario `{}` is listed twice", scenario.id.value),
                 ));
             }
+            // Those are checks of what others send.
+            if let Some(taken) = ["signal.", "alert."].iter().find(|taken| scenario.id.value.starts_with(**taken)) {
+                return Err(Mistake::at(
+                    scenario.id.referenced,
+                    format!("`{}` begins with `{taken}`, which is kept for what others send", scenario.id.value),
+                ));
+            }
             scenarios.push(resolve(scenario, &defaults, &variables, &names)?);
         }
         Ok(Self {
@@ -819,6 +826,8 @@ scenarios:
             ("${DESK_URL}", "${DESK_URL", 17, "without its"),
             ("site: lab,", "site: moon,", 8, "moon"),
             ("id: funnel", "id: desk.api.health", 18, "twice"),
+            ("id: funnel", "id: signal.funnel", 18, "kept for what others send"),
+            ("id: funnel", "id: alert.funnel", 18, "kept for what others send"),
             ("title: Desk", "titel: Desk", 11, "did you mean `title`"),
             ("http: {url:", "htpp: {url:", 17, "did you mean `http`"),
             ("http: {url: \"${DESK_URL}/health\"", "odoo: {rul: x", 17, "did you mean `url`"),

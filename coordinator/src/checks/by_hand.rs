@@ -50,7 +50,13 @@ fn first_question(connection: &Connection) -> SystemProbe {
         Kind::Redis => SystemProbe::Redis(RedisProbe { integration, look: RedisLook::Answers, limits }),
         Kind::Github => SystemProbe::GithubRuns(GithubRunsProbe {
             integration,
-            repository: connection.options.get("repository").cloned().unwrap_or_default(),
+            // Of several, with commas between them, the first.
+            repository: connection
+                .options
+                .get("repository")
+                .and_then(|names| names.split(',').next())
+                .map(|name| name.trim().to_owned())
+                .unwrap_or_default(),
             branch: None,
             limits,
         }),

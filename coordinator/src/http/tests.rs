@@ -1,6 +1,7 @@
 //! The API as its callers meet it: over a socket, on a coordinator that runs.
 
 mod opn;
+mod signals;
 mod tickets;
 
 use std::time::{Duration, Instant};
@@ -23,8 +24,9 @@ version: 1
 language: en
 variables:
   FAROL_TEST_NOWHERE:
+sites: [{id: lab, name: Lab}, {id: b, name: B}]
 hosts:
-  - {name: vm112}
+  - {name: vm112, site: lab}
   - {name: vm122}
 scenarios:
   - id: portal
@@ -71,7 +73,11 @@ impl Site {
             registry: Some(registry),
             config: None,
         };
-        let environment = |name: &str| (name == "OPS_INTERNAL_TOKEN").then(|| "tick-tock".to_owned());
+        let environment = |name: &str| match name {
+            "OPS_INTERNAL_TOKEN" => Some("tick-tock".to_owned()),
+            "FAROL_SIGNALS_TOKEN" => Some(signals::SHARED.to_owned()),
+            _ => None,
+        };
         let config = Config::load(&flags, &environment).expect("valid");
         let data = config.data_dir.clone();
         let (ready, listens) = oneshot::channel();

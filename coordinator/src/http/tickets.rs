@@ -21,7 +21,8 @@ use crate::{
     tickets::{self, LIMIT, NotOpened},
 };
 
-/// Option of the integration that names its repository.
+/// Option of the integration that names its repositories, with commas between
+/// them.
 const REPOSITORY: &str = "repository";
 
 /// Where an issue is to be.
@@ -31,7 +32,7 @@ pub(super) struct IssueBody {
     /// The integration; needed where there are several of GitHub.
     #[serde(default)]
     integration: Option<String>,
-    /// `OWNER/NAME`; the integration's option `repository` unless said otherwise.
+    /// `OWNER/NAME`, one of those in the integration's option `repository`; needed where that names several.
     #[serde(default)]
     repository: Option<String>,
 }
@@ -62,10 +63,8 @@ pub(super) async fn open(
 ) -> Result<(StatusCode, Json<IssueView>), ApiError> {
     let finding = app.store.finding(&id).await?;
     let connection = connection(&app, body.integration.as_deref())?;
-    let repository = body.repository.or_else(|| connection.options.get(REPOSITORY).cloned()).ok_or_else(|| {
-        ApiError::invalid_body("`repository` is missing, and the integration has no option `repository`")
-    })?;
-    let repository: Repository = repository.parse().map_err(ApiError::invalid_body)?;
+    let own = connection.options.get(REPOSITORY).map(String::as_str).unwrap_or_default();
+    let repository = repository(body.repository.as_deref(), own).map_err(ApiError::invalid_body)?;
     let host = app.store.host_by_key(finding.host()).await?.name;
     let text = tickets::text(&finding, &host, app.language());
     let (clients, now) = (Clients::default(), Timestamp::now());
@@ -77,6 +76,20 @@ pub(super) async fn open(
     let status = if opened.created { StatusCode::CREATED } else { StatusCode::OK };
     let view = IssueView { number: opened.issue.number, html_url: opened.issue.url, created: opened.created };
     Ok((status, Json(view)))
+}
+
+/// The repository that is asked for, which is one of the integration's `own`.
+fn repository(asked: Option<&str>, own: &str) -> Result<Repository, String> {
+    let own: Vec<&str> = own.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let chosen = match (asked, own.as_slice()) {
+        (_, []) => return Err("the integration has no option `repository`; set it to OWNER/NAME".to_owned()),
+        (None, [only]) => only,
+        (None, _) => return Err("the integration has several repositories; name one in `repository`".to_owned()),
+        (Some(asked), own) => own.iter().find(|name| name.eq_ignore_ascii_case(asked.trim())).ok_or_else(|| {
+            "`repository` is none of those in the integration's option `repository`; add it there".to_owned()
+        })?,
+    };
+    chosen.parse()
 }
 
 fn connection(app: &Shared, name: Option<&str>) -> Result<Arc<Connection>, ApiError> {
@@ -97,6 +110,12 @@ fn refusal(not_opened: NotOpened, now: Timestamp) -> ApiError {
     let said = |trouble: &Trouble| format!("GitHub {}", trouble.words(Language::En, LIMIT));
     match not_opened {
         NotOpened::Store(error) => error.into(),
+        NotOpened::Doubtful(until) => {
+            let seconds = u64::try_from(until.since(now) / 1000 + 1).unwrap_or(1);
+            let detail = "an earlier attempt had no answer and its issue is not found yet; ask again, which makes a new \
+                          one only after five minutes";
+            ApiError::of(504, "issue_unknown", detail.to_owned()).retry_after(seconds)
+        }
         NotOpened::Refused(trouble @ Trouble::IssuesOff) => ApiError::of(409, "issues_disabled", said(&trouble)),
         NotOpened::Refused(Trouble::TooOften(until)) => {
             let trouble = Trouble::TooOften(until);
@@ -111,5 +130,25 @@ fn refusal(not_opened: NotOpened, now: Timestamp) -> ApiError {
             "issue_unknown",
             format!("{}; whether the issue was opened is not known, and asking again finds out", said(&trouble)),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issue_goes_to_one_of_the_integrations_own_repositories_only() {
+        let named = |asked, own| repository(asked, own).map(|there| there.to_string());
+        assert_eq!(named(None, "lab/portal").as_deref(), Ok("lab/portal"));
+        assert_eq!(named(Some("Lab/Other"), "lab/portal, lab/other").as_deref(), Ok("lab/other"));
+        for (asked, own, says) in [
+            (Some("lab/secret"), "lab/portal", "none of those"),
+            (Some("lab/portal"), "", "no option"),
+            (None, "lab/portal,lab/other", "several"),
+        ] {
+            let said = named(asked, own).expect_err(says);
+            assert!(said.contains(says), "{said}");
+        }
     }
 }

@@ -323,7 +323,12 @@ fn with_marker(list: &Value, marker: &str) -> Result<Option<Issue>, Trouble> {
     let list = list.as_array().ok_or_else(|| unreadable("the answer holds no list of issues"))?;
     let marked = |row: &&Value| row["body"].as_str().is_some_and(|body| body.contains(marker));
     // Pull requests are in the list of issues too.
-    Ok(list.iter().filter(|row| row.get("pull_request").is_none()).find(marked).and_then(issue))
+    let mut marked = list.iter().filter(|row| row.get("pull_request").is_none()).filter(marked).peekable();
+    if marked.peek().is_none() {
+        return Ok(None);
+    }
+    // It is there: whoever takes it for absent makes a second one.
+    marked.find_map(issue).map(Some).ok_or_else(|| unreadable("the issue with the marker cannot be read"))
 }
 
 #[cfg(test)]

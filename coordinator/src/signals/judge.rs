@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     correlate::{ALERT_PREFIX, SIGNAL_PREFIX},
-    store::signals::SignalRow,
+    store::{hosts::SITE_PREFIX, signals::SignalRow},
     text::plain,
 };
 
@@ -55,8 +55,8 @@ fn without_port(name: &str) -> &str {
 
 /// The check that a signal of this kind reports on. Signals about different
 /// things have different checks, so that one does not answer for another:
-/// about another container, or one of another engine, or of a site that is not
-/// listed (`elsewhere`).
+/// about another container, or one of another engine, or, where what stands for
+/// a site takes them all, of another sender (`elsewhere`).
 #[must_use]
 pub fn check_of_signal(kind: &str, detail: &Map<String, Value>, elsewhere: Option<&str>) -> CheckId {
     let thing = ["container", "service", "unit", "device", "mount", "gateway", "name"]
@@ -74,6 +74,28 @@ pub fn check_of_signal(kind: &str, detail: &Map<String, Value>, elsewhere: Optio
         id.push_str(&short_hash(&format!("{}\n{}", endpoint.unwrap_or_default(), elsewhere.unwrap_or_default())));
     }
     check(&id)
+}
+
+/// Names by which a host may be known here, the surest first, each with whether
+/// it leaves the domain out. What stands for a site is no host.
+pub fn names_of(name: &str) -> impl Iterator<Item = (String, bool)> {
+    let short = name.split('.').next().unwrap_or(name);
+    let is_short = short != name;
+    [
+        (name.to_owned(), false),
+        (name.to_lowercase(), false),
+        (short.to_owned(), is_short),
+        (short.to_lowercase(), is_short),
+    ]
+    .into_iter()
+    .filter(|(name, _)| !name.is_empty() && !name.starts_with(SITE_PREFIX))
+}
+
+/// Whether a name is good for a host of `host_site` in a signal of `site`:
+/// without its domain it is not for a host of another site.
+#[must_use]
+pub fn may_be(is_short: bool, host_site: Option<&str>, site: &str) -> bool {
+    !is_short || host_site.is_none_or(|known| known == site)
 }
 
 /// The check that an alert reports on: one for each set of labels.
@@ -208,6 +230,20 @@ mod tests {
         assert_eq!(hosts_in(&detail(facts)), ["vm112.lan", "other", "vm9"]);
         let odd = json!({"hostname": 5, "host": "", "instance": "[fd00::1]:9100"});
         assert_eq!(hosts_in(&detail(odd)), ["[fd00::1]:9100"]);
+    }
+
+    #[test]
+    fn a_name_without_its_domain_is_for_no_host_of_another_site_and_a_site_is_no_host() {
+        let names: Vec<_> = names_of("VM112.b.example").collect();
+        let name = |text: &str, is_short| (text.to_owned(), is_short);
+        let expected =
+            [name("VM112.b.example", false), name("vm112.b.example", false), name("VM112", true), name("vm112", true)];
+        assert_eq!(names, expected);
+        assert!(!may_be(true, Some("a"), "b"));
+        assert!(may_be(true, Some("b"), "b") && may_be(true, None, "b") && may_be(false, Some("a"), "b"));
+        assert!(names_of("vm112").all(|(_, is_short)| !is_short));
+        assert_eq!(names_of("site:lab").count() + names_of("site:lab.b.example").count(), 0);
+        assert!(names_of("SITE:lab").all(|(name, _)| name == "SITE:lab"));
     }
 
     #[test]

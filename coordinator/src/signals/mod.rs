@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::{
     app::Shared,
     error::{Error, Result},
+    fleet::http::Denied,
     ingest::{self, Refusal, Sender},
     store::{
         bulk::Bulk,
@@ -39,6 +40,9 @@ const COMMIT_WAIT: Duration = Duration::from_secs(5);
 const BATCH: i64 = 500;
 /// Stands for all sites that the registry does not list. No site is called so.
 const UNLISTED: &str = "~unlisted";
+
+/// The shared token among the keys whose requests are counted. No key is called so.
+const SHARED: &str = "~signals";
 
 /// A signal as it was understood, before it is known which host it is about.
 #[derive(Debug, Clone)]
@@ -139,7 +143,12 @@ pub(crate) async fn sender(app: &Shared, headers: &HeaderMap, now: Timestamp) ->
              FAROL_SIGNALS_TOKEN"
                 .to_owned(),
         )),
-        Some(token) if app.config.access.is_signals_token(token) => Ok(Sender::Anyone),
+        Some(token) if app.config.access.is_signals_token(token) => {
+            if !app.http_keys.admit(SHARED, now) {
+                return Err(Refusal::Denied(Denied::TooMany));
+            }
+            Ok(Sender::Anyone)
+        }
         Some(_) => ingest::bearer(app, headers, now).await,
     }
 }
@@ -158,9 +167,8 @@ pub(crate) async fn take(
     let mut new = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let (host, elsewhere) = host_of(app, sender, &draft, now).await?;
-        let elsewhere = elsewhere.then_some(draft.site_id.as_str());
         let (check, alert) = match draft.alert {
-            None => (judge::check_of_signal(&draft.kind, &draft.detail, elsewhere), None),
+            None => (judge::check_of_signal(&draft.kind, &draft.detail, elsewhere.as_deref()), None),
             Some((name, alert)) => (judge::check_of_alert(&name, &alert.fingerprint), Some(alert)),
         };
         new.push(NewSignal {
@@ -177,12 +185,14 @@ pub(crate) async fn take(
                 host,
                 check,
                 status: draft.status,
+                listed_only: false,
             },
             alert,
+            own_host: matches!(sender, Sender::Host(_)),
         });
     }
     let stored = app.store.add_signals(new).await?;
-    let rows: Vec<&SignalRow> = stored.iter().flatten().collect();
+    let rows: Vec<&SignalRow> = stored.iter().flatten().filter(|row| !row.listed_only).collect();
     // They are on disk: what goes wrong from here on is made good by the job.
     if let Err(error) = report(app, &rows).await {
         tracing::warn!("signals are stored but not reported yet: {error}");
@@ -235,27 +245,36 @@ async fn report(app: &Shared, rows: &[&SignalRow]) -> Result<usize> {
     Ok(reported.len())
 }
 
-/// The host that a signal is about, and whether its site is one that is not
-/// listed. A host's own token speaks for that host alone.
-async fn host_of(app: &Shared, sender: &Sender, draft: &Draft, now: Timestamp) -> Result<(HostKey, bool)> {
+/// The host that a signal is about, and what sets its checks apart where that is
+/// one that stands for a site: many senders share it. A host's own token speaks
+/// for that host alone.
+async fn host_of(app: &Shared, sender: &Sender, draft: &Draft, now: Timestamp) -> Result<(HostKey, Option<String>)> {
     if let Sender::Host(own) = sender {
-        return Ok((*own, false));
+        return Ok((*own, None));
     }
+    let watched = app.watched();
     for name in &draft.hosts {
-        let short = name.split('.').next().unwrap_or(name);
-        for candidate in [name.clone(), name.to_lowercase(), short.to_owned(), short.to_lowercase()] {
+        for (candidate, is_short) in judge::names_of(name) {
+            let site = watched.registry.host(&candidate).and_then(|host| host.site.as_deref());
+            if !judge::may_be(is_short, site, &draft.site_id) {
+                continue;
+            }
             match app.store.host(&candidate).await {
                 Ok(host) if host.name == candidate && host.enrolment != Enrolment::Revoked => {
-                    return Ok((host.key, false));
+                    return Ok((host.key, None));
                 }
                 Ok(_) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
     }
-    let listed = app.watched().registry.sites.iter().any(|site| site.id == draft.site_id);
+    let listed = watched.registry.sites.iter().any(|site| site.id == draft.site_id);
     let name = format!("{SITE_PREFIX}{}", if listed { &draft.site_id } else { UNLISTED });
-    Ok((app.store.site_host(&name, now).await?, !listed))
+    let teller = match draft.hosts.first() {
+        Some(name) => format!("host {}", name.to_lowercase()),
+        None => format!("source {}", draft.source),
+    };
+    Ok((app.store.site_host(&name, now).await?, Some(format!("{}\n{teller}", draft.site_id))))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ async fn a_finding_becomes_an_issue_once_and_the_integrations_secret_is_shown_no
 
     let (github, there) = StandIn::start().await;
     let integration = json!({"name": "github", "kind": "github", "endpoints": there.endpoints,
-        "secret": "ghp_right_token", "site": "lab", "options": {"repository": "lab/portal"}});
+        "secret": "ghp_right_token", "site": "lab", "options": {"repository": "lab/portal, lab/other"}});
     assert_eq!(site.post("/api/v1/integrations", integration).await.0, 201);
     assert_eq!(site.post_as(&seo, &path, json!({})).await.0, 403);
     assert_eq!(site.post_as(&devops, "/api/v1/findings/none/issue", json!({})).await.0, 404);
@@ -23,13 +23,13 @@ async fn a_finding_becomes_an_issue_once_and_the_integrations_secret_is_shown_no
     assert_eq!((status, &problem["code"]), (400, &json!("invalid_body")));
     let issues = "/repos/lab/portal/issues";
     github.fail(Method::POST, issues, Fault::Answer(410, vec![], json!({"message": "Issues are disabled"})));
-    let (status, problem) = site.post_as(&devops, &path, json!({})).await;
+    let (status, problem) = site.post_as(&devops, &path, json!({"repository": "lab/portal"})).await;
     assert_eq!((status, &problem["code"]), (409, &json!("issues_disabled")));
 
-    let (status, opened) = site.post_as(&devops, &path, json!({})).await;
+    let (status, opened) = site.post_as(&devops, &path, json!({"repository": "lab/portal"})).await;
     assert_eq!((status, &opened["created"], &opened["number"]), (201, &json!(true), &json!(1)), "{opened}");
     assert!(opened["html_url"].as_str().is_some_and(|url| url.starts_with("https://github.test/")), "{opened}");
-    let (status, again) = site.post_as(&devops, &path, json!({})).await;
+    let (status, again) = site.post_as(&devops, &path, json!({"repository": "lab/portal"})).await;
     assert_eq!((status, &again["created"], &again["number"]), (200, &json!(false), &json!(1)));
     assert_eq!((github.issues(), github.asked(Method::POST).len()), (1, 2), "one refused, one made");
     let (_, log) = site.get("/api/v1/agents/action-log?limit=200").await;
