@@ -646,7 +646,9 @@ fn target(
         }
     };
     let (limits, mistake) = match &probe {
-        AnyProbe::Wire(probe) => (probe.limits(), probe.mistake()),
+        AnyProbe::Wire(probe) => {
+            (probe.limits(), probe.mistake().or_else(|| probe.timing_mistake(every_ms, timeout_ms)))
+        }
         AnyProbe::System(probe) => (Some(probe.limits()), probe.mistake()),
     };
     if let Some(mistake) = limits.and_then(Limits::mistake) {
@@ -846,6 +848,20 @@ scenarios:
         assert_eq!((spec.every_ms, spec.timeout_ms), (3_600_000, 120_000));
         let mistake = refuse(&own.replacen("timeout: 2m", "timeout: soon", 1));
         assert_eq!((mistake.line, mistake.message.contains("soon")), (18, true), "{mistake}");
+    }
+
+    #[test]
+    fn an_interval_too_long_for_a_forecast_is_refused_at_the_probe() {
+        let with = |every: &str| {
+            GOOD.replacen("{http: {url: \"${DESK_URL}/health\"}}", "{disk_forecast: {mount: /var}}", 1).replacen(
+                "      - name: api\n",
+                &format!("      - name: api\n        every: {every}\n"),
+                1,
+            )
+        };
+        Registry::parse(&with("6h"), &|_| None).expect("valid");
+        let mistake = refuse(&with("8h"));
+        assert_eq!((mistake.line, mistake.message.contains("every: 6h")), (18, true), "{mistake}");
     }
 
     #[test]

@@ -42,6 +42,19 @@ impl Status {
 pub enum UnknownCause {
     /// A variable, path permission or target is missing; opens no finding.
     NotConfigured,
+    /// Too little was seen yet; opens no finding.
+    NotEnoughData,
+}
+
+impl UnknownCause {
+    /// The word on the wire and in the store.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotConfigured => "not_configured",
+            Self::NotEnoughData => "not_enough_data",
+        }
+    }
 }
 
 /// Outcome of one check.
@@ -289,6 +302,23 @@ impl Probe {
             }
             Self::Updates(updates) => updates.security.mistake().map(|why| format!("`security`: {why}")),
             Self::MailQueue(queue) => queue.deferred.mistake().map(|why| format!("`deferred`: {why}")),
+            _ => None,
+        }
+    }
+
+    /// What is wrong with running it each `every_ms` for `timeout_ms` at most,
+    /// if anything is.
+    #[must_use]
+    pub fn timing_mistake(&self, every_ms: u64, timeout_ms: u64) -> Option<String> {
+        match self {
+            Self::DiskForecast(_) if every_ms > DiskForecastProbe::MOST_EVERY_MS => Some(
+                "`disk_forecast` needs 4 readings within 24 hours; run it at least every 6 hours (`every: 6h`)".to_owned(),
+            ),
+            Self::Ping(ping) if timeout_ms < ping.least_timeout_ms() => Some(format!(
+                "{} echo requests need a `timeout` of {} ms or more; raise it or lower `count`",
+                ping.count,
+                ping.least_timeout_ms()
+            )),
             _ => None,
         }
     }
@@ -611,6 +641,26 @@ mod tests {
         ] {
             let found = mistake(text).unwrap_or_else(|| panic!("{text} passes"));
             assert!(found.contains(says), "{text}: {found}");
+        }
+    }
+
+    #[test]
+    fn an_interval_or_time_limit_that_a_probe_cannot_work_with_is_named() {
+        let probe = |text: &str| serde_json::from_str::<Probe>(text).expect("a probe");
+        let forecast = probe(r#"{"disk_forecast": {"mount": "/"}}"#);
+        let six_hours = 6 * 3_600_000;
+        assert_eq!(forecast.timing_mistake(six_hours, 10), None);
+        assert!(forecast.timing_mistake(six_hours + 1, 10).is_some_and(|why| why.contains("4 readings")));
+        let ping = probe(r#"{"ping": {"address": "a", "count": 20}}"#);
+        assert_eq!(ping.timing_mistake(60_000, 4_500), None);
+        assert!(ping.timing_mistake(60_000, 4_499).is_some_and(|why| why.contains("4500 ms")));
+        assert_eq!(probe(r#"{"swap": {}}"#).timing_mistake(u64::MAX, 0), None);
+    }
+
+    #[test]
+    fn a_cause_is_the_same_word_in_the_store_and_on_the_wire() {
+        for cause in [UnknownCause::NotConfigured, UnknownCause::NotEnoughData] {
+            assert_eq!(serde_json::to_value(cause).expect("a word"), cause.as_str());
         }
     }
 

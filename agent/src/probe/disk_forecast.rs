@@ -10,8 +10,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use farol_protocol::Timestamp;
 pub(super) use farol_protocol::report::DiskForecastProbe;
+use farol_protocol::{Timestamp, report::UnknownCause};
 
 use super::{Probing, Seen, mount, text::Text};
 
@@ -118,7 +118,9 @@ fn judge(probing: Probing, probe: &DiskForecastProbe, fill: &Fill, available: u6
     let Some(slope) = fill.slope() else {
         let minutes = probing.number((fill.span() / 60_000) as f64);
         let enough = probing.number((ENOUGH_MS / 60_000) as f64);
-        return probing.unknown(Text::ForecastEarly, &[mount, ("minutes", &minutes), ("enough", &enough)]);
+        let values = [mount, ("minutes", &*minutes), ("enough", &*enough)];
+        // Every start of the agent comes here: it must open no finding.
+        return Seen { cause: Some(UnknownCause::NotEnoughData), ..probing.unknown(Text::ForecastEarly, &values) };
     };
     let hours = if available == 0 { 0.0 } else { available as f64 / slope };
     if available > 0 && (slope <= 0.0 || hours > NEVER) {
@@ -156,9 +158,9 @@ mod tests {
     }
 
     #[test]
-    fn half_an_hour_must_have_been_seen() {
+    fn half_an_hour_must_have_been_seen_and_until_then_no_finding_opens() {
         let early = judged(&growing(25, GIB), 10 * GIB);
-        assert_eq!((early.status, early.value, early.cause), (Status::Unknown, None, None));
+        assert_eq!((early.status, early.value, early.cause), (Status::Unknown, None, Some(UnknownCause::NotEnoughData)));
         assert!(early.text.contains("25"), "{}", early.text);
         assert_eq!(judged(&growing(30, GIB), 10 * GIB).status, Status::Critical);
     }

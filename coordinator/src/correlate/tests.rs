@@ -101,20 +101,22 @@ fn a_level_changes_only_when_it_holds_and_flapping_between_levels_still_opens() 
 }
 
 #[test]
-fn what_is_not_configured_neither_opens_nor_resolves() {
-    let mut line = Line::new();
-    let unconfigured = |line: &mut Line, at| {
-        let Event::Report(mut committed) = line.report_of(VM112, "portal", U, at) else { unreachable!() };
-        committed.report.cause = Some(UnknownCause::NotConfigured);
-        line.apply(Event::Report(committed))
-    };
-    for at in 1..10 {
-        assert_eq!(unconfigured(&mut line, at), None);
-    }
-    line.say(C, 11);
-    line.say(C, 12).expect("opens");
-    for at in 13..20 {
-        assert_eq!(unconfigured(&mut line, at), None, "absence of evidence resolved a finding");
+fn what_is_not_configured_or_not_seen_long_enough_neither_opens_nor_resolves() {
+    for cause in [UnknownCause::NotConfigured, UnknownCause::NotEnoughData] {
+        let mut line = Line::new();
+        let spared = |line: &mut Line, at| {
+            let Event::Report(mut committed) = line.report_of(VM112, "portal", U, at) else { unreachable!() };
+            committed.report.cause = Some(cause);
+            line.apply(Event::Report(committed))
+        };
+        for at in 1..10 {
+            assert_eq!(spared(&mut line, at), None);
+        }
+        line.say(C, 11);
+        line.say(C, 12).expect("opens");
+        for at in 13..20 {
+            assert_eq!(spared(&mut line, at), None, "absence of evidence resolved a finding");
+        }
     }
 }
 

@@ -468,7 +468,7 @@ impl BulkWriter {
                     .push_bind(report.value)
                     .push_bind(report.unit.clone())
                     .push_bind(report.text.clone())
-                    .push_bind(report.cause.map(|UnknownCause::NotConfigured| "not_configured"))
+                    .push_bind(report.cause.map(UnknownCause::as_str))
                     .push_bind(report.observed_at.as_ms())
                     .push_bind(*at);
             });

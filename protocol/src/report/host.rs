@@ -32,6 +32,12 @@ pub struct DiskForecastProbe {
     pub limits: Limits,
 }
 
+impl DiskForecastProbe {
+    /// Longest interval that gives four readings within a day although one
+    /// comes late, in ms.
+    pub const MOST_EVERY_MS: u64 = 6 * 3_600_000;
+}
+
 /// See [`super::Probe::Port`]. Critical: nothing listens, or
 /// another process does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -160,6 +166,19 @@ pub struct PingProbe {
     /// Thresholds on the requests without an answer, in per cent.
     #[serde(default)]
     pub loss: Limits,
+}
+
+impl PingProbe {
+    /// From one request to the next, in ms.
+    pub const BETWEEN_MS: u64 = 200;
+    /// What the last answer must be given, in ms.
+    const LAST_MS: u64 = 500;
+
+    /// Shortest time limit in which every request can be answered, in ms.
+    #[must_use]
+    pub fn least_timeout_ms(&self) -> u64 {
+        u64::from(self.count) * Self::BETWEEN_MS + Self::LAST_MS
+    }
 }
 
 /// See [`super::Probe::Units`].
