@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use farol_protocol::Status;
@@ -11,29 +11,48 @@ pub(super) use farol_protocol::report::PingProbe;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{UdpSocket, lookup_host},
-    time::{sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Probing, Seen, crossed, text::Text};
+use super::{
+    Probing, Seen, crossed,
+    text::{Text, io_words},
+};
 
 /// From one request to the next.
-const BETWEEN: Duration = Duration::from_millis(200);
-/// Most that one request waits for its answer.
-const WAIT: Duration = Duration::from_secs(2);
+const BETWEEN: Duration = Duration::from_millis(PingProbe::BETWEEN_MS);
+/// What libraries say where a name server has said that there is no such name;
+/// anything else says only that this host could not find out.
+const NO_SUCH_NAME: [&str; 5] = [
+    "Name or service not known",
+    "No address associated with hostname",
+    "Name does not resolve",
+    "Name has no usable address",
+    "nodename nor servname provided",
+];
 const ROUTES: &str = "/proc/net/route";
 const ROUTES6: &str = "/proc/net/ipv6_route";
 /// What a request carries: a number that the answer repeats, after this.
 const PAYLOAD: &[u8; 8] = b"farol-v1";
 
 pub(super) async fn run(probing: Probing, probe: &PingProbe) -> Seen {
+    let deadline = Instant::now() + probing.limit;
+    let least = probe.least_timeout_ms();
+    if probing.limit < Duration::from_millis(least) {
+        let (total, least) = (probe.count.to_string(), least.to_string());
+        return probing.not_configured(Text::PingLimit, &[("total", &total), ("least", &least)]);
+    }
     let (address, target) = match (&probe.address, probe.gateway) {
-        (Some(name), false) => match lookup_host((name.as_str(), 0)).await.map(|mut found| found.next()) {
-            Ok(Some(address)) => (address, name.clone()),
-            Ok(None) | Err(_) => {
-                let why = probing.say(Text::NoName, &[]);
-                return probing.critical(Text::Unreachable, &[("target", name), ("why", &why)]);
+        (Some(name), false) => {
+            let Ok(found) = timeout_at(deadline, lookup_host((name.as_str(), 0))).await else {
+                return probing.unknown(Text::TimeLimit, &[("seconds", &probing.seconds())]);
+            };
+            match found.map(|mut found| found.next()) {
+                Ok(Some(address)) => (address, name.clone()),
+                Ok(None) => return unresolved(probing, name, None),
+                Err(error) => return unresolved(probing, name, Some(&error)),
             }
-        },
+        }
         (None, true) => match gateway() {
             Ok(Some(address)) => (address, probing.say(Text::WhatGateway, &[("address", &address.ip().to_string())])),
             Ok(None) => return probing.critical(Text::PingNoGateway, &[]),
@@ -51,10 +70,21 @@ pub(super) async fn run(probing: Probing, probe: &PingProbe) -> Seen {
         }
         Err(error) => return probing.unreachable(&target, &error),
     };
-    match echo(&socket, address.is_ipv4(), probe.count.clamp(1, 20), probing.limit).await {
+    match echo(&socket, address.is_ipv4(), probe.count.clamp(1, 20), deadline).await {
         Ok(times) => judge(probing, probe, &target, &times),
         Err(error) => probing.unreachable(&target, &error),
     }
+}
+
+/// No such name is the target's fault; a resolver that does not answer is not.
+fn unresolved(probing: Probing, name: &str, error: Option<&io::Error>) -> Seen {
+    let (status, why) = match error {
+        Some(error) if !NO_SUCH_NAME.iter().any(|said| error.to_string().contains(said)) => {
+            (Status::Unknown, io_words(probing.language, error))
+        }
+        _ => (Status::Critical, probing.say(Text::NoName, &[])),
+    };
+    probing.without_value(status, Text::Unreachable, &[("target", name), ("why", &why)])
 }
 
 async fn open(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -69,37 +99,34 @@ async fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Sends each request in its turn and waits for its answer; none where it
-/// did not come in time.
-async fn echo(socket: &UdpSocket, v4: bool, count: u32, limit: Duration) -> io::Result<Vec<Option<Duration>>> {
-    let start = tokio::time::Instant::now();
-    let wait = (limit.saturating_sub(BETWEEN * count) / count).min(WAIT);
-    let mut times = Vec::new();
-    for n in 0..count {
-        sleep_until(start + (BETWEEN * n).min(limit)).await;
-        let sequence = u16::try_from(n).unwrap_or_default();
-        let began = Instant::now();
-        socket.send(&request(v4, sequence)).await?;
-        let answered = timeout_at(tokio::time::Instant::now() + wait, answer(socket, v4, sequence)).await;
-        times.push(match answered {
-            Ok(answered) => {
-                answered?;
-                Some(began.elapsed())
-            }
-            Err(_) => None,
-        });
-    }
-    Ok(times)
-}
-
-async fn answer(socket: &UdpSocket, v4: bool, sequence: u16) -> io::Result<()> {
+/// Sends each request in its turn and takes answers, in any order, until all
+/// came or `deadline` passed; none where one did not come.
+async fn echo(socket: &UdpSocket, v4: bool, count: u32, deadline: Instant) -> io::Result<Vec<Option<Duration>>> {
+    let start = Instant::now();
+    let mut sent: Vec<Instant> = Vec::new();
+    let mut times: Vec<Option<Duration>> = vec![None; usize::try_from(count).unwrap_or_default()];
     let mut buffer = [0; 256];
-    loop {
-        let length = socket.recv(&mut buffer).await?;
-        if is_answer(&buffer[..length], v4, sequence) {
-            return Ok(());
+    while times.contains(&None) {
+        let more = sent.len() < times.len();
+        let sequence = u16::try_from(sent.len()).unwrap_or_default();
+        let next = if more { (start + BETWEEN * u32::from(sequence)).min(deadline) } else { deadline };
+        tokio::select! {
+            received = socket.recv(&mut buffer) => {
+                let answered = sequence_of(&buffer[..received?], v4).map(usize::from);
+                if let Some((n, began)) = answered.and_then(|n| Some((n, sent.get(n)?))) {
+                    times[n].get_or_insert(began.elapsed());
+                }
+            }
+            () = sleep_until(next) => {
+                if next >= deadline {
+                    break;
+                }
+                sent.push(Instant::now());
+                socket.send(&request(v4, sequence)).await?;
+            }
         }
     }
+    Ok(times)
 }
 
 /// The kernel fills in the identifier and the checksum.
@@ -109,9 +136,11 @@ fn request(v4: bool, sequence: u16) -> Vec<u8> {
     [&[kind, 0, 0, 0, 0, 0, high, low][..], PAYLOAD].concat()
 }
 
-fn is_answer(bytes: &[u8], v4: bool, sequence: u16) -> bool {
+/// Which request an answer answers; none where it answers none of ours.
+fn sequence_of(bytes: &[u8], v4: bool) -> Option<u16> {
     let kind = if v4 { 0 } else { 129 };
-    bytes.first() == Some(&kind) && bytes.get(6..8) == Some(&sequence.to_be_bytes()) && bytes.get(8..) == Some(PAYLOAD)
+    let [high, low] = *bytes.get(6..8)? else { return None };
+    (bytes[0] == kind && bytes.get(8..) == Some(PAYLOAD)).then(|| u16::from_be_bytes([high, low]))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "at most twenty")]
@@ -229,11 +258,11 @@ mod tests {
     #[test]
     fn only_the_answer_to_the_request_counts() {
         let mut bytes = request(true, 7);
-        assert!(!is_answer(&bytes, true, 7), "the request itself, on loopback");
+        assert_eq!(sequence_of(&bytes, true), None, "the request itself, on loopback");
         bytes[0] = 0;
         bytes[4] = 99;
-        assert!(is_answer(&bytes, true, 7) && !is_answer(&bytes, true, 8) && !is_answer(&bytes, false, 7));
-        assert!(!is_answer(&bytes[..9], true, 7) && !is_answer(&[], true, 7));
+        assert_eq!((sequence_of(&bytes, true), sequence_of(&bytes, false)), (Some(7), None));
+        assert_eq!((sequence_of(&bytes[..9], true), sequence_of(&[], true)), (None, None));
     }
 
     #[test]
@@ -252,6 +281,62 @@ mod tests {
                    fe800000000000000000000000000000 40 00000000000000000000000000000000 00 \
                    00000000000000000000000000000000 00000100 00000001 00000000 00000001 eth0\nx\n";
         assert_eq!(gateway6(six), Some(("fe80::1".parse().expect("valid"), "eth0".to_owned())));
+    }
+
+    /// UDP stands for ICMP: what answers turns a request into its answer.
+    #[tokio::test]
+    async fn a_slow_target_loses_nothing_and_answers_count_in_any_order() {
+        let target = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        socket.connect(target.local_addr().expect("bound")).await.expect("connected");
+        let answering = async {
+            let mut all = Vec::new();
+            for _ in 0..3 {
+                let mut buffer = [0; 256];
+                let (length, from) = target.recv_from(&mut buffer).await.expect("a request");
+                buffer[0] = 0;
+                all.push((buffer[..length].to_vec(), from));
+            }
+            // Only once all were asked, the last first, and one of them twice.
+            for (bytes, from) in all.iter().rev().chain(&all[..1]) {
+                target.send_to(bytes, from).await.expect("sent");
+            }
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let (times, ()) = tokio::join!(echo(&socket, true, 3, deadline), answering);
+        let times: Vec<Duration> = times.expect("told").into_iter().flatten().collect();
+        assert!(times.len() == 3 && times[0] >= BETWEEN * 2 && times[0] > times[2], "{times:?}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_target_is_given_up_at_the_time_limit() {
+        let target = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        socket.connect(target.local_addr().expect("bound")).await.expect("connected");
+        let deadline = Instant::now() + Duration::from_millis(300);
+        assert_eq!(echo(&socket, true, 2, deadline).await.expect("told"), [None, None]);
+    }
+
+    #[tokio::test]
+    async fn a_time_limit_too_short_for_the_requests_is_not_configured() {
+        let short = Probing { limit: Duration::from_millis(1_099), ..probing() };
+        let seen = run(short, &probe("127.0.0.1")).await;
+        assert_eq!((seen.status, seen.cause), (Status::Unknown, Some(UnknownCause::NotConfigured)), "{}", seen.text);
+        assert!(seen.text.contains("1100 ms"), "{}", seen.text);
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_critical_and_a_resolver_that_fails_is_unknown() {
+        let failed = |why: &str| io::Error::other(format!("failed to lookup address information: {why}"));
+        for why in NO_SUCH_NAME {
+            assert_eq!(unresolved(probing(), "a", Some(&failed(why))).status, Status::Critical, "{why}");
+        }
+        for why in ["Temporary failure in name resolution", "Try again", "Memory allocation failure"] {
+            let seen = unresolved(probing(), "a", Some(&failed(why)));
+            assert_eq!(seen.status, Status::Unknown, "{}", seen.text);
+            assert!(seen.text.contains(why), "{}", seen.text);
+        }
+        assert_eq!(unresolved(probing(), "a", None).status, Status::Critical);
     }
 
     #[tokio::test]

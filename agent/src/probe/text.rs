@@ -106,6 +106,7 @@ catalogue! {
         PingNone: "{target} não respondeu a nenhum de {total} pedidos de eco", "{target} answered none of {total} echo requests";
         PingNoGateway: "este servidor não tem rota padrão", "this host has no default route";
         PingTarget: "a verificação precisa de `address` ou de `gateway: true`", "the check needs `address` or `gateway: true`";
+        PingLimit: "{total} pedidos de eco precisam de um limite de tempo de {least} ms; aumente `timeout` ou diminua `count`", "{total} echo requests need a time limit of {least} ms; raise `timeout` or lower `count`";
         PingDenied: "o sistema não deixa o agente enviar pedidos de eco; ajuste net.ipv4.ping_group_range (sysctl) para incluir o grupo do agente", "the system does not let the agent send echo requests; set net.ipv4.ping_group_range (sysctl) so that it includes the agent's group";
         UnitsOk: "nenhuma unidade falhou ({failed}) nem está sendo reiniciada ({restarting})", "no unit failed ({failed}) or keeps restarting ({restarting})";
         UnitsBad: "{failed} unidades falharam e {restarting} foram reiniciadas: {names}", "{failed} units failed and {restarting} restarted: {names}";
@@ -133,6 +134,7 @@ catalogue! {
         ZfsBad: "pools ZFS com problema: {names}", "ZFS pools in trouble: {names}";
         ZfsMissing: "o pool ZFS {pool} não existe ou não está importado", "the ZFS pool {pool} does not exist or is not imported";
         ZfsNone: "este servidor não tem pools ZFS", "this host has no ZFS pools";
+        ZfsUnread: "{unread} linhas da lista de pools ZFS não puderam ser lidas; os demais estão íntegros", "{unread} lines of the list of ZFS pools could not be read; the others are sound";
         ZfsNoNumber: "os pools ZFS estão íntegros, mas não informam o uso", "the ZFS pools are sound, but do not tell their use";
         SmartOk: "{total} discos íntegros; o mais quente está a {value} °C", "{total} drives are sound; the hottest is at {value} °C";
         SmartHot: "{total} discos íntegros, mas o mais quente está a {value} °C (limite {limit})", "{total} drives are sound, but the hottest is at {value} °C (limit {limit})";
@@ -140,10 +142,12 @@ catalogue! {
         SmartFails: "discos que declaram falha: {names}", "drives that say they fail: {names}";
         SmartWorn: "discos com setores ruins ou gastos: {names}", "drives with bad sectors or worn out: {names}";
         SmartUnread: "discos que não puderam ser lidos: {names}; dê ao agente uma regra do sudo para o smartctl, como em docs/CHECKS.md", "drives that could not be read: {names}; give the agent a sudo rule for smartctl, as in docs/CHECKS.md";
+        SmartLeft: "{total} discos íntegros, mas {left} não foram consultados: têm nome ou tipo inesperado, ou são mais que {most}", "{total} drives are sound, but {left} were not asked: their name or type is odd, or there are more than {most}";
         SmartNone: "o smartctl não encontra discos neste servidor", "smartctl finds no drives on this host";
         RaidOk: "os {total} arranjos RAID estão completos", "all {total} RAID arrays are complete";
         RaidBusy: "os {total} arranjos RAID estão completos, mas em reconstrução: {busy}", "all {total} RAID arrays are complete, but being rebuilt: {busy}";
         RaidBad: "arranjos RAID incompletos: {names}", "RAID arrays that lack members: {names}";
+        RaidUnread: "arranjos RAID cujos membros não puderam ser lidos: {names}", "RAID arrays whose members could not be read: {names}";
         RaidNone: "este servidor não tem arranjos RAID por software", "this host has no software RAID";
         UpdatesOk: "{value} pacotes esperam atualização ({security} de segurança {names})", "{value} packages wait for an update ({security} for security {names})";
         UpdatesOver: "{value} pacotes esperam atualização (limite {limit}; {security} de segurança {names})", "{value} packages wait for an update (limit {limit}; {security} for security {names})";
@@ -176,6 +180,7 @@ catalogue! {
         PathMissing: "{path} não pode ser aberto: {why}", "{path} cannot be opened: {why}";
         PathFolder: "{path} é uma pasta, não um arquivo", "{path} is a folder, not a file";
         TimeLimit: "a verificação não terminou em {seconds} s", "the check did not finish within {seconds} s";
+        StillBusy: "uma consulta anterior a {what} ainda não terminou", "an earlier look at {what} has not ended yet";
         NotReadable: "o sistema não informou {what}: {why}", "the system did not tell {what}: {why}";
         NotANumber: "o valor medido não é um número", "the measured value is not a number";
         BadLimits: "os limites da verificação se contradizem: {why}", "the check's limits contradict each other: {why}";
