@@ -8,9 +8,12 @@ use sysinfo::{DiskRefreshKind, Disks};
 
 use super::{Probing, Seen, text::Text};
 
+/// What a look at all mounted file systems is called.
+pub(super) const ALL: &str = "/proc/self/mounts";
+
 pub(super) async fn run(probing: Probing, probe: &DiskProbe) -> Seen {
     let mount = probe.mount.clone();
-    let usage = probing.blocking(Text::WhatDisks, move || {
+    let usage = probing.blocking_on(ALL, Text::WhatDisks, move || {
         let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage())?;
         Ok::<_, sysinfo::Error>(disks.iter().find(|disk| disk.mount_point() == Path::new(&mount)).map(space))
     });

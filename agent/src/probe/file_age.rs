@@ -21,7 +21,8 @@ const MOST_ENTRIES: usize = 100_000;
 
 pub(super) async fn run(probing: Probing, access: &Access, probe: &FileAgeProbe, now: Timestamp) -> Seen {
     let (access, wanted) = (access.clone(), probe.clone());
-    let looking = probing.blocking(Text::WhatFiles, move || Ok::<_, io::Error>(look(probing, &access, &wanted)));
+    let looking =
+        probing.blocking_on(&probe.path, Text::WhatFiles, move || Ok::<_, io::Error>(look(probing, &access, &wanted)));
     match looking.await {
         Ok(Ok(file)) => judge(probing, probe, &file, now),
         Ok(Err(seen)) => *seen,

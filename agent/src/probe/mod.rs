@@ -4,6 +4,7 @@
 //!
 //! The coordinator uses this module too, for the checks it runs itself.
 
+mod aside;
 mod certificate;
 mod container;
 mod containers;
@@ -52,7 +53,10 @@ use farol_protocol::{
     Language, Report, Status, Timestamp,
     report::{CheckSpec, Limits, Probe, UnknownCause, Worse},
 };
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
 
 use self::text::Text;
 pub use self::text::{cause_words, is_local, is_no_way};
@@ -274,8 +278,36 @@ impl Probing {
         what: Text,
         read: impl FnOnce() -> Result<T, E> + Send + 'static,
     ) -> Result<T, Seen> {
+        self.blocking_until(Instant::now() + self.limit, what, read).await
+    }
+
+    /// The same for a path that may hang for long: there is one look at it at
+    /// a time, whoever asks.
+    async fn blocking_on<T: Send + 'static, E: Display + Send + 'static>(
+        self,
+        path: &str,
+        what: Text,
+        read: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Seen> {
+        let deadline = Instant::now() + self.limit;
+        let Ok(held) = timeout_at(deadline, aside::hold(path)).await else {
+            return Err(self.unknown(Text::StillBusy, &[("what", path)]));
+        };
+        let read = move || {
+            let _held = held;
+            read()
+        };
+        self.blocking_until(deadline, what, read).await
+    }
+
+    async fn blocking_until<T: Send + 'static, E: Display + Send + 'static>(
+        self,
+        deadline: Instant,
+        what: Text,
+        read: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Seen> {
         let failed = |why: &str| self.unknown(Text::NotReadable, &[("what", &self.say(what, &[])), ("why", why)]);
-        match timeout(self.limit, spawn_blocking(read)).await {
+        match timeout_at(deadline, spawn_blocking(read)).await {
             Ok(Ok(Ok(value))) => Ok(value),
             Ok(Ok(Err(error))) => Err(failed(&error.to_string())),
             Ok(Err(error)) => Err(failed(&error.to_string())),

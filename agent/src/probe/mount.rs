@@ -10,7 +10,7 @@ use super::{Probing, Seen, text::Text};
 /// what it lies on would answer in its place.
 pub(super) async fn look(probing: Probing, mount: &str) -> Result<StatVfs, Seen> {
     let path = mount.to_owned();
-    let found = probing.blocking(Text::WhatDisks, move || {
+    let found = probing.blocking_on(mount, Text::WhatDisks, move || {
         if !is_mounted(Path::new(&path))? {
             return Ok(None);
         }

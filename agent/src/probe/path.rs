@@ -12,17 +12,22 @@ use super::{
 
 /// The canonical path, if the policy covers it: a link inside an allowed
 /// folder must not lead out of it.
-pub(super) fn allowed(probing: Probing, access: &Access, path: &str) -> Result<PathBuf, Box<Seen>> {
-    match find(probing, access, path)? {
-        Ok(canonical) => Ok(canonical),
-        Err(error) => {
+pub(super) async fn allowed(probing: Probing, access: &Access, path: &str) -> Result<PathBuf, Seen> {
+    let (access, wanted) = (access.clone(), path.to_owned());
+    // A dead file system blocks whoever resolves a path on it.
+    let look = move || Ok::<_, io::Error>(find(probing, &access, &wanted));
+    match probing.blocking_on(path, Text::WhatFiles, look).await? {
+        Ok(Ok(canonical)) => Ok(canonical),
+        Ok(Err(error)) => {
             let why = io_words(probing.language, &error);
-            Err(Box::new(probing.unknown(Text::PathMissing, &[("path", path), ("why", &why)])))
+            Err(probing.unknown(Text::PathMissing, &[("path", path), ("why", &why)]))
         }
+        Err(seen) => Err(*seen),
     }
 }
 
 /// As [`allowed`], for probes to which a path that is not there says something.
+/// May block in the kernel.
 pub(super) fn find(probing: Probing, access: &Access, path: &str) -> Result<io::Result<PathBuf>, Box<Seen>> {
     if !Path::new(path).is_absolute() {
         return Err(Box::new(probing.not_configured(Text::PathRelative, &[("path", path)])));

@@ -3,11 +3,15 @@
 //! Nothing of what a program is given comes from an assignment, except where
 //! the probe has made sure of its form.
 
-use std::{io, path::Path, process::Stdio, time::Duration};
+use std::{io, path::Path, process::Stdio, sync::Arc};
 
-use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
+use tokio::{
+    io::AsyncReadExt as _,
+    process::Command,
+    time::{Instant, timeout_at},
+};
 
-use super::{Probing, Seen, text::Text};
+use super::{Probing, Seen, aside::Held, text::Text};
 use crate::{
     exec::{PATH, resolve},
     text::cut,
@@ -45,10 +49,21 @@ impl Output {
 
 /// Runs a program of this host and waits for its end, within the check's limit.
 pub(super) async fn run(probing: Probing, name: &str, args: &[&str]) -> Result<Output, Box<Seen>> {
+    run_until(probing, Instant::now() + probing.limit, None, name, args).await
+}
+
+/// The same until `deadline`; `held` is let go when the program has ended.
+pub(super) async fn run_until(
+    probing: Probing,
+    deadline: Instant,
+    held: Option<Arc<Held>>,
+    name: &str,
+    args: &[&str],
+) -> Result<Output, Box<Seen>> {
     let Some(program) = resolve(name) else {
         return Err(Box::new(probing.not_configured(Text::NoProgram, &[("program", name)])));
     };
-    match capture(&program, args, probing.limit).await {
+    match capture(&program, args, deadline, held).await {
         Ok(Some(output)) => Ok(output),
         Ok(None) => Err(Box::new(probing.unknown(Text::TimeLimit, &[("seconds", &probing.seconds())]))),
         Err(error) => {
@@ -58,8 +73,13 @@ pub(super) async fn run(probing: Probing, name: &str, args: &[&str]) -> Result<O
     }
 }
 
-/// None when the limit passed first; the program is killed then.
-pub(super) async fn capture(program: &Path, args: &[&str], limit: Duration) -> io::Result<Option<Output>> {
+/// None when the deadline passed first; the program is killed then.
+async fn capture(
+    program: &Path,
+    args: &[&str],
+    deadline: Instant,
+    held: Option<Arc<Held>>,
+) -> io::Result<Option<Output>> {
     let mut child = Command::new(program)
         .args(args)
         .current_dir("/")
@@ -93,18 +113,27 @@ pub(super) async fn capture(program: &Path, args: &[&str], limit: Duration) -> i
         let code = child.wait().await?.code();
         Ok(Output { code, stdout: text(&stdout), stderr: text(&stderr), cut })
     };
-    match timeout(limit, whole).await {
-        Ok(output) => output.map(Some),
-        Err(_) => Ok(None),
+    let ended = timeout_at(deadline, whole).await;
+    if let Ok(output) = ended {
+        return output.map(Some);
     }
+    // Neither what hangs in the kernel nor what runs as root can be killed.
+    let _ = child.start_kill();
+    tokio::spawn(async move {
+        let _ = child.wait().await;
+        drop(held);
+    });
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     async fn sh(script: &str, limit: Duration) -> Option<Output> {
-        capture(Path::new("/bin/sh"), &["-c", script], limit).await.expect("starts")
+        capture(Path::new("/bin/sh"), &["-c", script], Instant::now() + limit, None).await.expect("starts")
     }
 
     #[tokio::test]
@@ -118,6 +147,28 @@ mod tests {
     async fn what_is_too_long_is_cut_and_said_to_be() {
         let output = sh("head -c 5000000 /dev/zero", Duration::from_secs(60)).await.expect("in time");
         assert!(output.cut && output.succeeded());
+    }
+
+    #[tokio::test]
+    async fn the_right_to_look_goes_with_a_program_that_does_not_end() {
+        use super::super::aside::hold;
+
+        let held = Arc::new(hold("program.rs").await);
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let ended = capture(Path::new("/bin/sh"), &["-c", "exec sleep 300"], deadline, Some(held)).await;
+        assert!(ended.expect("starts").is_none());
+        // Nobody else ran on this thread since, so it is not known to have ended.
+        let mut next = std::pin::pin!(hold("program.rs"));
+        assert!(futures_now(next.as_mut()).is_none(), "another may start while it lives");
+        next.await;
+    }
+
+    /// What a future says when it is asked once.
+    fn futures_now<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        match future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        }
     }
 
     #[tokio::test]

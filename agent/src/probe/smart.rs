@@ -1,10 +1,13 @@
 //! Drives by their own reckoning, through `smartctl`, which only root may ask.
 
+use std::sync::Arc;
+
 use farol_protocol::Status;
 pub(super) use farol_protocol::report::SmartProbe;
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
-use super::{Probing, Seen, program, text::Text};
+use super::{Probing, Seen, aside, program, text::Text};
 use crate::{exec::resolve, text::cut};
 
 /// Drives that are asked.
@@ -13,27 +16,35 @@ const MOST: usize = 64;
 const BAD_SECTORS: [u64; 4] = [5, 187, 197, 198];
 
 pub(super) async fn run(probing: Probing, probe: &SmartProbe) -> Seen {
+    // A drive that hangs holds its smartctl, which cannot be killed then.
+    let deadline = Instant::now() + probing.limit;
+    let Ok(held) = timeout_at(deadline, aside::hold("smartctl")).await else {
+        return probing.unknown(Text::StillBusy, &[("what", "smartctl")]);
+    };
+    let held = Some(Arc::new(held));
     let Some(smartctl) = resolve("smartctl") else {
         return probing.not_configured(Text::NoProgram, &[("program", "smartctl")]);
     };
     let smartctl = smartctl.to_string_lossy().into_owned();
-    let scanned = match program::run(probing, "smartctl", &["--json=c", "--scan"]).await {
+    let scan = ["--json=c", "--scan"];
+    let scanned = match program::run_until(probing, deadline, held.clone(), "smartctl", &scan).await {
         Ok(output) => serde_json::from_str::<Value>(&output.stdout).ok().map(|document| devices(&document)),
         Err(seen) => return *seen,
     };
-    let Some(devices) = scanned else {
+    let Some((devices, odd)) = scanned else {
         return probing.unknown(Text::ProgramOdd, &[("program", "smartctl"), ("why", "--scan")]);
     };
-    if devices.is_empty() {
+    if devices.is_empty() && odd == 0 {
         return probing.not_configured(Text::SmartNone, &[]);
     }
     let mut drives = Vec::new();
     for (name, kind) in devices.iter().take(MOST) {
         let arguments = ["--json=c", "-H", "-A", "-d", kind, name];
         let asked = if rustix::process::geteuid().is_root() {
-            program::run(probing, "smartctl", &arguments).await
+            program::run_until(probing, deadline, held.clone(), "smartctl", &arguments).await
         } else {
-            program::run(probing, "sudo", &[&["-n", "--", &smartctl][..], &arguments].concat()).await
+            let arguments = [&["-n", "--", &smartctl][..], &arguments].concat();
+            program::run_until(probing, deadline, held.clone(), "sudo", &arguments).await
         };
         match asked {
             Ok(output) => match serde_json::from_str::<Value>(&output.stdout) {
@@ -43,25 +54,29 @@ pub(super) async fn run(probing: Probing, probe: &SmartProbe) -> Seen {
             Err(seen) => return *seen,
         }
     }
-    judge(probing, probe, &drives)
+    judge(probing, probe, &drives, odd + devices.len().saturating_sub(MOST))
 }
 
-/// What `--scan` found: names and types, which become arguments.
-fn devices(document: &Value) -> Vec<(String, String)> {
+/// What `--scan` found: names and types, which become arguments, and how many
+/// rows have none that may.
+fn devices(document: &Value) -> (Vec<(String, String)>, usize) {
     let safe = |text: &str, more: &str| {
         !text.is_empty()
             && !text.starts_with('-')
             && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
     };
     let list = document.get("devices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    list.iter()
+    let found: Vec<_> = list
+        .iter()
         .filter_map(|device| {
             let text = |key: &str| device.get(key).and_then(Value::as_str);
             let (name, kind) = (text("name")?, text("type")?);
             (name.starts_with("/dev/") && !name.contains("..") && safe(name, "/_-") && safe(kind, ",+_/"))
                 .then(|| (name.to_owned(), kind.to_owned()))
         })
-        .collect()
+        .collect();
+    let odd = list.len() - found.len();
+    (found, odd)
 }
 
 /// One drive.
@@ -112,7 +127,8 @@ fn drive(name: &str, document: &Value) -> Drive {
     }
 }
 
-fn judge(probing: Probing, probe: &SmartProbe, drives: &[Drive]) -> Seen {
+/// `left` drives were not asked.
+fn judge(probing: Probing, probe: &SmartProbe, drives: &[Drive], left: usize) -> Seen {
     let hottest = drives.iter().filter_map(|drive| drive.temperature).max_by(f64::total_cmp);
     let list = |chosen: &dyn Fn(&Drive) -> Option<String>| {
         drives
@@ -147,6 +163,11 @@ fn judge(probing: Probing, probe: &SmartProbe, drives: &[Drive]) -> Seen {
         return state(Status::Unknown, Text::SmartUnread, &unread);
     }
     let total = drives.len().to_string();
+    if left > 0 && by_heat == Status::Ok {
+        let (left, most) = (left.to_string(), MOST.to_string());
+        let values = [("total", &*total), ("left", &*left), ("most", &*most)];
+        return Seen { text: probing.say(Text::SmartLeft, &values), ..state(Status::Unknown, Text::SmartUnread, "") };
+    }
     match hottest {
         Some(degrees) => {
             probing.judged(&probe.limits, degrees, "°C", [Text::SmartOk, Text::SmartHot], &[("total", &total)])
@@ -177,9 +198,24 @@ mod tests {
     }
 
     fn seen(documents: &[Value]) -> Seen {
+        seen_without(documents, 0)
+    }
+
+    fn seen_without(documents: &[Value], left: usize) -> Seen {
         let drives: Vec<Drive> = documents.iter().map(|document| drive("/dev/sda", document)).collect();
         let limits = Limits { warning: Some(60.0), critical: Some(70.0), ..Limits::default() };
-        judge(probing(), &SmartProbe { limits }, &drives)
+        judge(probing(), &SmartProbe { limits }, &drives, left)
+    }
+
+    #[test]
+    fn drives_that_were_not_asked_are_never_fine_and_hide_no_fault() {
+        let report = seen_without(&[ata(true, 0)], 3);
+        assert_eq!(report.status, Status::Unknown, "{}", report.text);
+        assert!(report.text.contains("3 were not asked"), "{}", report.text);
+        assert_eq!(seen_without(&[], 1).status, Status::Unknown);
+        assert_eq!(seen_without(&[ata(true, 8)], 3).status, Status::Warning);
+        assert_eq!(seen_without(&[nvme(3, 0)], 3).status, Status::Warning);
+        assert_eq!(seen_without(&[ata(false, 0)], 3).status, Status::Critical);
     }
 
     #[test]
@@ -214,9 +250,10 @@ mod tests {
             {"name": "/dev/sda", "type": "scsi"}, {"name": "/dev/bus/0", "type": "megaraid,4"},
             {"name": "/dev/../etc/shadow", "type": "sat"}, {"name": "/dev/sdb", "type": "-a"}, {"name": "-x", "type": "a"},
             {"name": "/dev/sd c", "type": "a"}, {"name": 7}, 9]});
-        let found = devices(&document);
+        let (found, odd) = devices(&document);
+        assert_eq!(odd, 6);
         assert_eq!(found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["/dev/sda", "/dev/bus/0"]);
-        assert!(devices(&json!({})).is_empty());
+        assert_eq!(devices(&json!({})), (vec![], 0));
     }
 
     #[tokio::test]

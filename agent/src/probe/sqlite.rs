@@ -22,23 +22,27 @@ use crate::text::cut;
 /// Instructions of SQLite's virtual machine between two looks at the clock.
 const PROGRESS_OPS: i32 = 1_000;
 /// What the progress handler is given to act before the query is abandoned.
-pub(super) const SLACK: Duration = Duration::from_secs(1);
+const SLACK: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(probing: Probing, access: &Access, probe: &SqliteProbe) -> Seen {
-    let path = match allowed(probing, access, &probe.path) {
+    let deadline = Instant::now() + probing.limit;
+    let path = match allowed(probing, access, &probe.path).await {
         Ok(path) => path,
-        Err(seen) => return *seen,
+        Err(seen) => return seen,
     };
     let Some(query) = single_select(&probe.query) else {
         return probing.not_configured(Text::SqliteBadQuery, &[]);
     };
     // SQLite has the same words for this as for a file that may not be read.
-    if path.is_dir() {
-        return probing.unknown(Text::PathFolder, &[("path", &probe.path)]);
+    let found = path.clone();
+    let is_folder = move || Ok::<_, std::io::Error>(found.is_dir());
+    match probing.blocking_on(&probe.path, Text::WhatFiles, is_folder).await {
+        Ok(true) => return probing.unknown(Text::PathFolder, &[("path", &probe.path)]),
+        Ok(false) => {}
+        Err(seen) => return seen,
     }
-    let deadline = Instant::now() + probing.limit;
     let file = probe.path.as_str();
-    match timeout(probing.limit + SLACK, ask(&path, query, deadline)).await {
+    match timeout(left(deadline), ask(&path, query, deadline)).await {
         Ok(Ok(row)) => judge(probing, probe, row.as_ref()),
         Ok(Err(_)) | Err(_) if Instant::now() >= deadline => {
             probing.unknown(Text::TimeLimit, &[("seconds", &probing.seconds())])
@@ -52,6 +56,11 @@ pub(super) async fn run(probing: Probing, access: &Access, probe: &SqliteProbe) 
         }
         Err(_) => probing.unknown(Text::TimeLimit, &[("seconds", &probing.seconds())]),
     }
+}
+
+/// What there is until the query is abandoned.
+pub(super) fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()) + SLACK
 }
 
 /// The query without its trailing semicolon, if it is one SELECT or WITH.

@@ -18,13 +18,13 @@ const CHECK: &str = "select sum(fault), coalesce(max(case when fault then said e
 const DAMAGED: [&str; 2] = ["file is not a database", "database disk image is malformed"];
 
 pub(super) async fn run(probing: Probing, access: &Access, probe: &SqliteIntegrityProbe) -> Seen {
-    let path = match allowed(probing, access, &probe.path) {
+    let deadline = Instant::now() + probing.limit;
+    let path = match allowed(probing, access, &probe.path).await {
         Ok(path) => path,
-        Err(seen) => return *seen,
+        Err(seen) => return seen,
     };
     let file = ("file", probe.path.as_str());
-    let deadline = Instant::now() + probing.limit;
-    let asked = timeout(probing.limit + sqlite::SLACK, sqlite::ask(&path, CHECK.to_owned(), deadline)).await;
+    let asked = timeout(sqlite::left(deadline), sqlite::ask(&path, CHECK.to_owned(), deadline)).await;
     match asked {
         Ok(Ok(Some(row))) => {
             let faults = row.try_get_unchecked::<i64, _>(0).ok().and_then(|faults| usize::try_from(faults).ok());
