@@ -312,7 +312,8 @@ impl Probe {
     pub fn timing_mistake(&self, every_ms: u64, timeout_ms: u64) -> Option<String> {
         match self {
             Self::DiskForecast(_) if every_ms > DiskForecastProbe::MOST_EVERY_MS => Some(
-                "`disk_forecast` needs 4 readings within 24 hours; run it at least every 6 hours (`every: 6h`)".to_owned(),
+                "`disk_forecast` needs 4 readings within 24 hours; run it at least every 6 hours (`every: 6h`)"
+                    .to_owned(),
             ),
             Self::Ping(ping) if timeout_ms < ping.least_timeout_ms() => Some(format!(
                 "{} echo requests need a `timeout` of {} ms or more; raise it or lower `count`",

@@ -160,7 +160,10 @@ mod tests {
     #[test]
     fn half_an_hour_must_have_been_seen_and_until_then_no_finding_opens() {
         let early = judged(&growing(25, GIB), 10 * GIB);
-        assert_eq!((early.status, early.value, early.cause), (Status::Unknown, None, Some(UnknownCause::NotEnoughData)));
+        assert_eq!(
+            (early.status, early.value, early.cause),
+            (Status::Unknown, None, Some(UnknownCause::NotEnoughData))
+        );
         assert!(early.text.contains("25"), "{}", early.text);
         assert_eq!(judged(&growing(30, GIB), 10 * GIB).status, Status::Critical);
     }

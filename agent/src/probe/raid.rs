@@ -6,6 +6,8 @@ use farol_protocol::Status;
 
 use super::{Probing, Seen, text::Text};
 
+/// Levels without redundancy, of which the kernel tells no `[2/2]`.
+const PLAIN: [&str; 3] = ["raid0", "linear", "faulty"];
 const TABLE: &str = "/proc/mdstat";
 
 pub(super) async fn run(probing: Probing) -> Seen {
@@ -27,6 +29,8 @@ struct Array {
     /// Members it should have and members it has; none where it keeps no
     /// redundancy.
     members: Option<(u32, u32)>,
+    /// Whether it keeps no redundancy and so tells no members.
+    plain: bool,
     failed: usize,
     /// `recovery = 12.6%`, as the kernel says it.
     progress: Option<String>,
@@ -42,7 +46,8 @@ fn arrays(table: &str) -> Vec<Array> {
         {
             let failed = rest.iter().filter(|word| word.ends_with("(F)")).count();
             let active = rest.first() == Some(&"active");
-            all.push(Array { name: (*name).to_owned(), active, failed, ..Array::default() });
+            let plain = rest.iter().any(|word| PLAIN.contains(word));
+            all.push(Array { name: (*name).to_owned(), active, failed, plain, ..Array::default() });
         } else if let Some(array) = all.last_mut().filter(|_| line.starts_with(' ')) {
             if let Some(members) = words.iter().find_map(|word| members(word)) {
                 array.members = Some(members);
@@ -80,10 +85,19 @@ fn judge(probing: Probing, arrays: &[Array]) -> Seen {
         let failed = if array.failed > 0 { format!(", {} failed", array.failed) } else { String::new() };
         format!("{} [{wanted}/{working}{failed}{progress}]", array.name)
     };
+    let unread: Vec<&str> = arrays
+        .iter()
+        .filter(|array| array.active && !array.plain && array.members.is_none())
+        .map(|array| array.name.as_str())
+        .collect();
     let names = bad.iter().map(|array| words(array)).collect::<Vec<_>>().join(", ");
+    let checks = |progress: &str| progress.starts_with("check");
+    if bad.is_empty() && !unread.is_empty() && busy.is_none_or(|(_, progress)| checks(progress)) {
+        return probing.unknown(Text::RaidUnread, &[("names", &unread.join(", "))]);
+    }
     let (status, text) = match (bad.len(), busy) {
         (0, None) => (Status::Ok, Text::RaidOk),
-        (0, Some((_, progress))) if progress.starts_with("check") => (Status::Ok, Text::RaidOk),
+        (0, Some((_, progress))) if checks(progress) => (Status::Ok, Text::RaidOk),
         (0, Some(_)) => (Status::Warning, Text::RaidBusy),
         _ => (Status::Critical, Text::RaidBad),
     };
@@ -135,6 +149,18 @@ unused devices: <none>
         assert_eq!(with("[=>...]  resync =  5.0% (1/9) finish=1.0min").status, Status::Warning);
         assert_eq!(with("\tresync=DELAYED").status, Status::Warning);
         assert_eq!(seen("md2 : inactive sdb[0](S)\n      9 blocks\n").status, Status::Critical);
+    }
+
+    #[test]
+    fn an_array_whose_members_cannot_be_read_is_unknown_unless_its_level_has_none() {
+        let unread = "md3 : active raid1 b[1] a[0]\n      9 blocks super 1.2 [2of2] [UU]\n";
+        let report = seen(unread);
+        assert_eq!((report.status, report.value), (Status::Unknown, None), "{}", report.text);
+        assert!(report.text.contains("md3"), "{}", report.text);
+        assert_eq!(seen(&format!("{unread}{TWO}")).status, Status::Critical);
+        let resync = format!("{unread}md1 : active raid1 b[1] a[0]\n      9 blocks [2/2] [UU]\n      resync = 5.0%\n");
+        assert_eq!(seen(&resync).status, Status::Warning);
+        assert_eq!(seen("md4 : active raid0 b[1] a[0]\n      9 blocks super 1.2 512k chunks\n").status, Status::Ok);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The simulation reads the whole package database, which costs seconds of
 //! CPU on a small machine. So what it said stands for half a day, unless the
-//! set of installed packages changed since.
+//! set of installed packages or the package lists changed since.
 
 use std::{
     fs,
@@ -36,7 +36,23 @@ const LISTS: [&str; 5] = [
 
 /// What the last simulation said.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<Option<(i64, Option<SystemTime>, Waiting)>>);
+pub(super) struct Known(Mutex<Option<(i64, Packages, Waiting)>>);
+
+/// When what an answer depends on last changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Packages {
+    installed: Option<SystemTime>,
+    lists: Option<SystemTime>,
+}
+
+impl Packages {
+    fn under(root: &Path) -> Self {
+        let modified = |path: &str| modified(root.join(path.trim_start_matches('/')));
+        // The simulation itself may write APT's cache.
+        let lists = LISTS.iter().filter(|path| !path.starts_with("/var/cache"));
+        Self { installed: modified(INSTALLED), lists: lists.filter_map(|path| modified(path)).max() }
+    }
+}
 
 /// Packages that wait.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,7 +63,7 @@ struct Waiting {
 }
 
 pub(super) async fn run(probing: Probing, known: &Known, probe: &UpdatesProbe, now: Timestamp) -> Seen {
-    let changed = modified(INSTALLED);
+    let changed = Packages::under(Path::new("/"));
     let standing = known.standing(now.as_ms(), changed);
     let waiting = match standing {
         Some(waiting) => waiting,
@@ -79,10 +95,10 @@ pub(super) async fn run(probing: Probing, known: &Known, probe: &UpdatesProbe, n
 }
 
 impl Known {
-    fn standing(&self, now: i64, changed: Option<SystemTime>) -> Option<Waiting> {
+    fn standing(&self, now: i64, changed: Packages) -> Option<Waiting> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, installed, waiting) = known.as_ref()?;
-        let stands = if *installed == changed { STANDS_MS } else { CHANGED_MS };
+        let (at, then, waiting) = known.as_ref()?;
+        let stands = if *then == changed { STANDS_MS } else { CHANGED_MS };
         (0..stands).contains(&(now - at)).then(|| waiting.clone())
     }
 }
@@ -198,14 +214,38 @@ Conf tzdata (2026b-0+deb12u1 Debian:12.15/stable [all])
     #[test]
     fn an_answer_stands_for_half_a_day_and_shorter_when_packages_changed() {
         let known = Known::default();
-        assert_eq!(known.standing(0, None), None);
-        *known.0.lock().expect("whole") = Some((1_000, None, Waiting::default()));
-        assert!(known.standing(STANDS_MS, None).is_some());
-        assert!(known.standing(STANDS_MS + 1_000, None).is_none());
-        assert!(known.standing(0, None).is_none(), "the clock was set back");
-        let changed = Some(SystemTime::now());
+        let none = Packages::default();
+        assert_eq!(known.standing(0, none), None);
+        *known.0.lock().expect("whole") = Some((1_000, none, Waiting::default()));
+        assert!(known.standing(STANDS_MS, none).is_some());
+        assert!(known.standing(STANDS_MS + 1_000, none).is_none());
+        assert!(known.standing(0, none).is_none(), "the clock was set back");
+        let changed = Packages { installed: Some(SystemTime::now()), ..none };
         assert!(known.standing(CHANGED_MS, changed).is_some());
         assert!(known.standing(CHANGED_MS + 1_000, changed).is_none());
+    }
+
+    #[test]
+    fn an_answer_stands_shorter_when_package_lists_were_fetched() {
+        let root = tempfile::tempdir().expect("a folder");
+        for folder in ["var/lib/dpkg", "var/lib/apt/lists/partial"] {
+            fs::create_dir_all(root.path().join(folder)).expect("made");
+        }
+        let fetched = |path: &str, seconds| {
+            let file = fs::File::open(root.path().join(path)).expect("opens");
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).expect("dated");
+        };
+        fs::write(root.path().join("var/lib/dpkg/status"), "").expect("written");
+        fetched("var/lib/apt/lists/partial", 100);
+        fetched("var/lib/apt/lists", 200);
+        let known = Known::default();
+        let before = Packages::under(root.path());
+        *known.0.lock().expect("whole") = Some((0, before, Waiting::default()));
+        assert!(known.standing(CHANGED_MS, Packages::under(root.path())).is_some());
+        fetched("var/lib/apt/lists", 300);
+        let after = Packages::under(root.path());
+        assert!(known.standing(CHANGED_MS - 1, after).is_some(), "too soon");
+        assert!(known.standing(CHANGED_MS, after).is_none());
     }
 
     #[tokio::test]

@@ -24,7 +24,8 @@ pub(super) async fn run(probing: Probing, probe: &ZfsProbe) -> Seen {
         }
         Err(seen) => return *seen,
     };
-    judge(probing, probe, &pools(&listed.stdout), &troubled)
+    let (pools, unread) = pools(&listed.stdout);
+    judge(probing, probe, &pools, unread, &troubled)
 }
 
 /// One pool of the list.
@@ -36,16 +37,26 @@ struct Pool {
     used: Option<f64>,
 }
 
-/// A line that is no pool is left out.
-fn pools(text: &str) -> Vec<Pool> {
-    text.lines()
-        .filter_map(|line| {
-            let mut columns = line.split('\t').map(str::trim);
-            let (name, health) = (columns.next().filter(|name| !name.is_empty())?, columns.next()?);
-            let used = columns.next().and_then(|text| text.trim_end_matches('%').parse().ok());
-            Some(Pool { name: name.to_owned(), health: health.to_owned(), used })
-        })
-        .collect()
+/// The pools, and how many lines could not be read: those that are no pool are
+/// left out.
+fn pools(text: &str) -> (Vec<Pool>, usize) {
+    let mut unread = 0;
+    let mut all = Vec::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let columns: Vec<&str> = line.split('\t').map(str::trim).collect();
+        let [name, health, used, ..] = columns[..] else {
+            unread += 1;
+            continue;
+        };
+        if name.is_empty() || health.is_empty() {
+            unread += 1;
+            continue;
+        }
+        let number: Option<f64> = used.trim_end_matches('%').parse().ok();
+        unread += usize::from(number.is_none() && used != "-");
+        all.push(Pool { name: name.to_owned(), health: health.to_owned(), used: number });
+    }
+    (all, unread)
 }
 
 /// Pools that `zpool status -x` lists, each with what it says of data errors.
@@ -65,11 +76,15 @@ fn troubled(text: &str) -> Vec<(String, String)> {
     all
 }
 
-fn judge(probing: Probing, probe: &ZfsProbe, pools: &[Pool], troubled: &[(String, String)]) -> Seen {
+fn judge(probing: Probing, probe: &ZfsProbe, pools: &[Pool], unread: usize, troubled: &[(String, String)]) -> Seen {
+    let lines = unread.to_string();
+    let partly = || probing.unknown(Text::ZfsUnread, &[("unread", &lines)]);
     let chosen: Vec<&Pool> =
         pools.iter().filter(|pool| probe.pool.as_deref().is_none_or(|name| name == pool.name)).collect();
     if chosen.is_empty() {
         return match probe.pool.as_deref() {
+            // It may be what could not be read.
+            _ if unread > 0 => partly(),
             Some(name) => probing.critical(Text::ZfsMissing, &[("pool", name)]),
             None => probing.not_configured(Text::ZfsNone, &[]),
         };
@@ -98,6 +113,11 @@ fn judge(probing: Probing, probe: &ZfsProbe, pools: &[Pool], troubled: &[(String
         let names: Vec<String> = errors.iter().map(|(name, said)| cut(&format!("{name}: {said}"), 120)).collect();
         return state(if lost { Status::Critical } else { Status::Warning }, names.join(", "));
     }
+    // A pool that was asked for by name and was read is not in doubt.
+    let doubtful = unread > 0 && (probe.pool.is_none() || fullest.is_none());
+    if doubtful && value.is_none_or(|used| probe.limits.judge(used) == Status::Ok) {
+        return partly();
+    }
     let Some((used, name)) = fullest else {
         return probing.unknown(Text::ZfsNoNumber, &[]);
     };
@@ -125,7 +145,8 @@ errors: No known data errors
     fn seen(pool: Option<&str>, list: &str, status: &str) -> Seen {
         let limits = Limits { warning: Some(80.0), critical: Some(90.0), ..Limits::default() };
         let probe = ZfsProbe { pool: pool.map(str::to_owned), limits };
-        judge(probing(), &probe, &pools(list), &troubled(status))
+        let (pools, unread) = pools(list);
+        judge(probing(), &probe, &pools, unread, &troubled(status))
     }
 
     #[test]
@@ -153,11 +174,20 @@ errors: No known data errors
     }
 
     #[test]
-    fn no_pool_is_not_configured_and_a_malformed_line_costs_itself() {
-        for list in ["", "\n", "no tabs at all\n"] {
+    fn no_pool_is_not_configured_and_a_malformed_line_is_never_fine() {
+        for list in ["", "\n"] {
             assert_eq!(seen(None, list, "").cause, Some(UnknownCause::NotConfigured), "{list:?}");
         }
-        assert_eq!(pools("bad\n\tx\ty\nrpool\tONLINE\t-\t-\n").len(), 1);
+        let (read, unread) = pools("bad\n\tx\ty\nrpool\tONLINE\t-\t-\n");
+        assert_eq!((read.len(), unread), (1, 2));
+        for list in ["no tabs at all\n", "rpool\tONLINE\t12\t3\ntank\n", "rpool\tONLINE\t12\t3\ntank\tONLINE\t?\t1\n"] {
+            let report = seen(None, list, "");
+            assert_eq!((report.status, report.cause), (Status::Unknown, None), "{list:?}: {}", report.text);
+        }
+        let list = "rpool\tONLINE\t95\t3\ntank\n";
+        assert_eq!(seen(None, list, "").status, Status::Critical, "what was read is in trouble");
+        assert_eq!(seen(Some("rpool"), "rpool\tONLINE\t12\t3\ntank\n", "").status, Status::Ok);
+        assert_eq!(seen(Some("tank"), list, "").status, Status::Unknown, "its line may be the one");
         let silent = seen(None, "rpool\tONLINE\t-\t-\n", "no pools available\n");
         assert_eq!((silent.status, silent.value), (Status::Unknown, None));
     }
