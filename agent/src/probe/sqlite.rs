@@ -34,11 +34,11 @@ pub(super) async fn run(probing: Probing, access: &Access, probe: &SqliteProbe) 
         return probing.not_configured(Text::SqliteBadQuery, &[]);
     };
     // SQLite has the same words for this as for a file that may not be read.
-    let folder = path.clone();
-    let look = move || Ok::<_, std::io::Error>(folder.is_dir());
-    match probing.blocking_on(&probe.path, Text::WhatFiles, look).await {
-        Ok(false) => {}
+    let found = path.clone();
+    let is_folder = move || Ok::<_, std::io::Error>(found.is_dir());
+    match probing.blocking_on(&probe.path, Text::WhatFiles, is_folder).await {
         Ok(true) => return probing.unknown(Text::PathFolder, &[("path", &probe.path)]),
+        Ok(false) => {}
         Err(seen) => return seen,
     }
     let file = probe.path.as_str();
