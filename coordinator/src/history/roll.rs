@@ -211,7 +211,7 @@ mod tests {
         assert!(Minute::decode(&points[..points.len() - 1], &reports).is_err());
         assert!(Minute::decode(&points, &[]).is_err());
         assert!(Minute::decode(&[9], &reports).is_err());
-        let filled = |bytes: &[u8]| [&bytes[..1], &vec![0x80; bytes.len() - 1]].concat();
+        let filled = |bytes: &[u8]| [&bytes[..1], &vec![0xff; bytes.len() - 1]].concat();
         assert!(Minute::decode(&filled(&points), &reports).is_err(), "as long as it should be, and nothing that was");
         assert!(Minute::decode(&points, &filled(&reports)).is_err());
     }
