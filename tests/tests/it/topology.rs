@@ -245,7 +245,7 @@ async fn what_proxmox_a_firewall_and_a_proxy_tell_becomes_part_of_the_graph_unti
     let asked = cluster.product.asked();
     assert_eq!(asked.iter().filter(|asked| asked.path.ends_with("/qemu/112/config")).count(), 1);
 
-    let (status, _) = site.api().call(Method::DELETE, "/api/v1/integrations/casa", None).await.unwrap();
+    let (status, _) = site.api().raw(Method::DELETE, "/api/v1/integrations/casa", None).await.unwrap();
     assert_eq!(status, StatusCode::NO_CONTENT);
     std::fs::write(site.folder().join("registry.yaml"), REGISTRY).unwrap();
     wait_until("what is gone to be forgotten", PATIENCE, async || {
