@@ -18,7 +18,7 @@ use crate::{
     auth::Operator,
     checks::Schedule,
     config::Config,
-    correlate::CheckKey,
+    correlate::{CheckKey, Quiet},
     error::{Error, Result},
     events::Events,
     fleet::{Fleet, Trust},
@@ -81,8 +81,8 @@ pub struct Shared {
     pub bulk: mpsc::Sender<Bulk>,
     /// Room for what waits there.
     pub(crate) room: crate::fleet::limits::Room,
-    /// Acknowledgements go to the correlator, in the order of the reports.
-    pub correlator: mpsc::Sender<Acknowledge>,
+    /// What people and windows say goes to the correlator, beside the reports.
+    pub correlator: mpsc::Sender<Input>,
     /// When this process began to listen.
     pub started_at: Timestamp,
     /// Ends everything that would go on for ever.
@@ -129,6 +129,15 @@ impl Dispatch {
         }
         Some(hosts.into_iter().collect())
     }
+}
+
+/// What the correlator takes in beside reports.
+#[derive(Debug)]
+pub enum Input {
+    /// A person has seen a finding.
+    Acknowledge(Acknowledge),
+    /// What is kept quiet from now on, all of it.
+    Quiet(Vec<Quiet>),
 }
 
 /// A person has seen a finding.
@@ -221,7 +230,7 @@ impl Shared {
             let request =
                 Acknowledge { finding: row, by: by.name().to_owned(), comment: comment.map(str::to_owned), done };
             let gone = || Error::Refused("the coordinator is stopping; try again in a moment".to_owned());
-            self.correlator.send(request).await.map_err(|_| gone())?;
+            self.correlator.send(Input::Acknowledge(request)).await.map_err(|_| gone())?;
             told.await.map_err(|_| gone())?;
         }
         self.store.finding(finding).await

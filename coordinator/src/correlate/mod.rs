@@ -9,6 +9,7 @@
 //! gives the same effects, and each effect has a key (fingerprint, episode,
 //! transition) under which it is written once.
 
+mod quiet;
 mod rules;
 mod state;
 
@@ -16,6 +17,7 @@ use std::collections::HashMap;
 
 use farol_protocol::{CheckId, Report, Status, Timestamp, registry::Severity};
 
+pub use quiet::{Matcher, Quiet, QuietKind};
 pub use rules::{
     ALERT_PREFIX, CLOCK, IDENTITY, Rule, Rules, SIGNAL_PREFIX, SILENCE, TELEMETRY, clock, identity, silence, telemetry,
 };
@@ -38,6 +40,8 @@ pub enum Event {
         /// The finding's episode.
         episode: u64,
     },
+    /// What is kept quiet from now on, all of it.
+    Quiet(Vec<Quiet>),
 }
 
 /// A change of a finding.
@@ -122,6 +126,7 @@ impl Correlator {
                 let state = self.checks.get_mut(&key)?;
                 state.acknowledge(key, episode)
             }
+            Event::Quiet(_) => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use farol_protocol::{
     RiskClass, Timestamp,
-    registry::{Persona, Proposal as Proposed, Severity},
+    registry::{Persona, Proposal as Proposed},
 };
 use uuid::Uuid;
 
@@ -11,6 +11,7 @@ use crate::{
     auth::Operator,
     correlate::{CheckState, Effect, SILENCE, Transition},
     error::Result,
+    notify::{self, Telling, What},
     remediation::{self, Proposal},
     store::{
         actions::NewAction,
@@ -18,7 +19,6 @@ use crate::{
         findings::FindingRow,
         hosts::{Enrolment, HostRow},
         inbox::Note,
-        outbox::NewMail,
     },
     text::{self, Measure, Message},
 };
@@ -64,7 +64,23 @@ pub async fn change(
         Transition::Resolved => "resolved",
     };
     let author = by.as_ref().map_or(rule.persona.as_str(), |by| by.name).to_owned();
-    let mail = mail(app, &effect, &host.name, &title, &fingerprint, &body);
+    let messages = told(effect.transition).map_or_else(Vec::new, |what| {
+        let telling = Telling {
+            what,
+            fingerprint: &fingerprint,
+            episode: effect.episode,
+            scenario: &rule.scenario,
+            persona: rule.persona,
+            host: &host.name,
+            site: host.site.as_deref(),
+            severity: effect.severity,
+            title: &title,
+            body: &body,
+            since: effect.since,
+            now,
+        };
+        notify::messages(app, &telling)
+    });
     let proposal = match (effect.transition, proposed(app, &rule.scenario)) {
         (Transition::Opened, Some(entry)) => proposal(app, &entry, &host, &finding_id, &key, &body, now).await?,
         _ => None,
@@ -84,7 +100,7 @@ pub async fn change(
             body,
             effect_key: format!("{key}/{}", effect.transition.as_key()),
         },
-        mail,
+        messages,
         proposal,
         state,
         effect,
@@ -148,26 +164,13 @@ fn words(
     .in_words(language)
 }
 
-/// High and critical problems are sent, and the recovery of what was sent.
-fn mail(app: &Shared, effect: &Effect, host: &str, title: &str, fingerprint: &str, body: &str) -> Option<NewMail> {
-    let config = app.config.mail.as_ref()?;
-    // Addressed by what it is about, so that a repeated effect is the same mail.
-    let id = |what: &str| format!("<{}.{}.{what}@farol>", fingerprint.replace([':', '/'], "-"), effect.episode);
-    let (what, in_reply_to) = match effect.transition {
-        Transition::Opened | Transition::Changed(_) if effect.severity >= Severity::High => ("problem", None),
-        Transition::Resolved => ("recovery", Some(id("problem"))),
-        _ => return None,
-    };
-    let language = app.language();
-    let subject = Message::MailSubject { host, title }.in_words(language);
-    Some(NewMail {
-        effect_key: format!("mail/{fingerprint}/{}/{what}", effect.episode),
-        recipient: config.to.clone(),
-        subject: if in_reply_to.is_some() { format!("Re: {subject}") } else { subject },
-        body: Message::MailBody { message: body, advice: None, finding: fingerprint, url: None }.in_words(language),
-        message_id: id(what),
-        in_reply_to,
-    })
+/// What is told of an effect beside the thread.
+const fn told(transition: Transition) -> Option<What> {
+    match transition {
+        Transition::Opened | Transition::Changed(_) => Some(What::Problem),
+        Transition::Resolved => Some(What::Recovery),
+        Transition::Acknowledged => None,
+    }
 }
 
 fn proposed(app: &Shared, scenario: &str) -> Option<Proposed> {

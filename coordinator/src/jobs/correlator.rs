@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{Acknowledge, App},
+    app::{Acknowledge, App, Input},
     correlate::{CheckKey, Correlator, Effect, Event, Transition},
     error::Result,
     events::Noun,
@@ -76,7 +76,7 @@ impl Job {
     pub async fn run(
         mut self,
         mut committed: mpsc::Receiver<Vec<Committed>>,
-        mut acknowledged: mpsc::Receiver<Acknowledge>,
+        mut inputs: mpsc::Receiver<Input>,
         drain: CancellationToken,
     ) {
         self.drain = drain;
@@ -90,7 +90,10 @@ impl Job {
                     // The writer has ended: everything committed is in.
                     None => break,
                 },
-                Some(request) = acknowledged.recv() => self.acknowledge(request).await,
+                Some(input) = inputs.recv() => match input {
+                    Input::Acknowledge(request) => self.acknowledge(request).await,
+                    Input::Quiet(_) => Ok(()),
+                },
                 _ = save.tick() => self.save().await,
             };
             if let Err(error) = result {
@@ -201,7 +204,7 @@ impl Job {
             if let Some((action, _)) = &change.proposal {
                 self.app.events.publish(Noun::Action, action.id.to_string(), "proposed");
             }
-            if change.mail.is_some() {
+            if !change.messages.is_empty() {
                 self.app.wake.mail.notify_one();
             }
         }

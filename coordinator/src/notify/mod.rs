@@ -2,10 +2,41 @@
 //! The outbox that keeps messages until they are sent is a job of its own.
 
 mod mail;
+mod telling;
 
 use std::time::Duration;
 
 pub use mail::{Error, Mail, MailConfig, Mailer, SendError, check_address};
+pub use telling::{Telling, What};
+
+use farol_protocol::registry::Severity;
+
+use crate::{app::Shared, store::outbox::NewMail, text::Message};
+
+/// The messages that say it, one a channel.
+#[must_use]
+pub fn messages(app: &Shared, telling: &Telling<'_>) -> Vec<NewMail> {
+    let Some(config) = &app.config.mail else { return Vec::new() };
+    let Telling { fingerprint, episode, .. } = *telling;
+    // Addressed by what it is about, so that a repeated effect is the same mail.
+    let id = |what: &str| format!("<{}.{episode}.{what}@farol>", fingerprint.replace([':', '/'], "-"));
+    let (what, in_reply_to) = match telling.what {
+        What::Problem if telling.severity >= Severity::High => ("problem".to_owned(), None),
+        What::Problem => return Vec::new(),
+        What::Grew(_) | What::Recovery => (telling.what.as_key(), Some(id("problem"))),
+    };
+    let language = app.language();
+    let subject = Message::MailSubject { host: telling.host, title: telling.title }.in_words(language);
+    vec![NewMail {
+        effect_key: format!("mail/{fingerprint}/{episode}/{what}"),
+        recipient: config.to.clone(),
+        subject: if in_reply_to.is_some() { format!("Re: {subject}") } else { subject },
+        body: Message::MailBody { message: telling.body, advice: None, finding: fingerprint, url: None }
+            .in_words(language),
+        message_id: id(&what),
+        in_reply_to,
+    }]
+}
 
 /// After this many failures a message is given up, about a day after the first.
 pub const MAX_ATTEMPTS: u32 = 60;

@@ -46,7 +46,7 @@ pub struct Change {
     /// What is said.
     pub note: Note,
     /// What leaves the house.
-    pub mail: Option<NewMail>,
+    pub messages: Vec<NewMail>,
     /// What A7 proposes with it, and says.
     pub proposal: Option<(NewAction, Note)>,
     /// The check's state after it.
@@ -205,8 +205,8 @@ async fn apply(connection: &mut AnyConnection, change: &Change, now: Timestamp) 
             .context("close the thread")?;
         actions::withdraw_proposals(connection, &row.id, now).await?;
     }
-    if let Some(mail) = &change.mail {
-        outbox::insert(connection, mail, now).await?;
+    for message in &change.messages {
+        outbox::insert(connection, &row.id, message, now).await?;
     }
     let verb = match change.effect.transition {
         Transition::Opened => "finding.opened",

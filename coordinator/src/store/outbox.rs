@@ -66,7 +66,12 @@ pub enum Delivery {
 /// Writes a mail in the transaction of what it tells. A mail that follows
 /// another (a recovery) is written only where that other was: nobody hears of
 /// a recovery whose problem they never heard of.
-pub(super) async fn insert(connection: &mut AnyConnection, mail: &NewMail, now: Timestamp) -> Result<()> {
+pub(super) async fn insert(
+    connection: &mut AnyConnection,
+    _finding: &str,
+    mail: &NewMail,
+    now: Timestamp,
+) -> Result<()> {
     if let Some(problem) = &mail.in_reply_to {
         let (known,): (i64,) = sqlx::query_as("select count(*) from outbox where message_id = $1")
             .bind(problem)
