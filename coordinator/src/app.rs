@@ -18,7 +18,7 @@ use crate::{
     auth::Operator,
     checks::Schedule,
     config::Config,
-    correlate::{CheckKey, Quiet},
+    correlate::{CheckKey, Dependencies, Quiet, Rule},
     error::{Error, Result},
     events::Events,
     fleet::{Fleet, Trust},
@@ -30,7 +30,7 @@ use crate::{
     store::{
         Store,
         bulk::Bulk,
-        findings::FindingRow,
+        findings::{Decision, FindingRow},
         hosts::{HostKey, HostRow},
         inbox::{Message, Note},
         runs::Run,
@@ -134,17 +134,21 @@ impl Dispatch {
 /// What the correlator takes in beside reports.
 #[derive(Debug)]
 pub enum Input {
-    /// A person has seen a finding.
-    Acknowledge(Acknowledge),
+    /// A person decides on a finding.
+    Decide(Decide),
     /// What is kept quiet from now on, all of it.
     Quiet(Vec<Quiet>),
+    /// What needs what from now on, all of it.
+    Dependencies(Dependencies),
 }
 
-/// A person has seen a finding.
+/// A person decides on a finding.
 #[derive(Debug)]
-pub struct Acknowledge {
+pub struct Decide {
     /// Which.
     pub finding: FindingRow,
+    /// What.
+    pub decision: Decision,
     /// Who.
     pub by: String,
     /// What they said.
@@ -225,15 +229,43 @@ impl Shared {
         if row.state == "resolved" {
             return Err(Error::Refused("the finding is resolved already".to_owned()));
         }
-        if row.state == "open" {
-            let (done, told) = oneshot::channel();
-            let request =
-                Acknowledge { finding: row, by: by.name().to_owned(), comment: comment.map(str::to_owned), done };
-            let gone = || Error::Refused("the coordinator is stopping; try again in a moment".to_owned());
-            self.correlator.send(Input::Acknowledge(request)).await.map_err(|_| gone())?;
-            told.await.map_err(|_| gone())?;
+        if row.acknowledged_at().is_none() {
+            self.decide(by, row, Decision::Acknowledge, comment).await?;
         }
         self.store.finding(finding).await
+    }
+
+    /// Ends a finding that no report will end: its check is watched no more, or
+    /// it is what others send and nobody sends its end.
+    ///
+    /// # Errors
+    /// No such finding, its check still reports, or the store failed.
+    pub async fn close(&self, by: &Operator, finding: &str, comment: &str) -> Result<FindingRow> {
+        let row = self.store.finding(finding).await?;
+        if row.state == "resolved" {
+            return Ok(row);
+        }
+        let is_regular = row.check_id.parse().is_ok_and(|check| {
+            let watched = self.watched();
+            watched.rules.of(&(row.host(), check)).is_some_and(Rule::is_regular)
+        });
+        if is_regular {
+            return Err(Error::Refused(
+                "its check still reports and ends it when it is healthy; acknowledge it, or silence it for a while"
+                    .to_owned(),
+            ));
+        }
+        self.decide(by, row, Decision::Close, Some(comment)).await?;
+        self.store.finding(finding).await
+    }
+
+    async fn decide(&self, by: &Operator, row: FindingRow, decision: Decision, comment: Option<&str>) -> Result<()> {
+        let (done, told) = oneshot::channel();
+        let request =
+            Decide { finding: row, decision, by: by.name().to_owned(), comment: comment.map(str::to_owned), done };
+        let gone = || Error::Refused("the coordinator is stopping; try again in a moment".to_owned());
+        self.correlator.send(Input::Decide(request)).await.map_err(|_| gone())?;
+        told.await.map_err(|_| gone())
     }
 
     /// A person answers in a thread.

@@ -165,7 +165,12 @@ impl Metrics {
             Transition::Opened => "opened",
             Transition::Changed(_) => "changed",
             Transition::Acknowledged => "acknowledged",
+            Transition::Hidden(_) => "hidden",
+            Transition::Shown(_) => "shown",
+            Transition::Told => "told",
+            Transition::Grew(_) => "grew",
             Transition::Resolved => "resolved",
+            Transition::AllResolved => "all_resolved",
         };
         self.transitions.get_or_create(&Changed { transition, severity: severity.as_str() }).inc();
     }

@@ -24,6 +24,7 @@ macro_rules! say {
 pub(crate) use say;
 
 mod advice;
+mod course;
 mod line;
 mod signal;
 mod words;
@@ -31,6 +32,7 @@ mod words;
 use words::{commented, elapsed, measured, quote, sentence, stated};
 
 pub use advice::{Fact, Piece, Reading};
+pub use course::Course;
 pub use line::Line;
 pub use signal::SignalTitle;
 pub use words::{

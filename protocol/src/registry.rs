@@ -5,6 +5,7 @@
 //! resolved. A check whose variable has no value stays in the registry as
 //! [`Target::Missing`], so that its scenario can say which variable it wants.
 
+mod correlation;
 mod links;
 
 use std::{
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 mod probe;
 
-use self::probe::AnyProbe;
+use self::{correlation::CorrelationDoc, probe::AnyProbe};
 use crate::{
     ActionKind, CheckId, Effect, Language,
     report::{CheckSpec, Limits},
@@ -26,6 +27,7 @@ use crate::{
     yaml::{self, Location, Mistake, Spanned},
 };
 
+pub use self::correlation::Correlation;
 pub use crate::site::{Network, Site};
 
 /// Members of the roster.
@@ -135,6 +137,8 @@ pub struct Registry {
     pub scenarios: Vec<Scenario>,
     /// What is said when an agent falls silent.
     pub silence: Silence,
+    /// How findings are made of reports.
+    pub correlation: Correlation,
 }
 
 /// A machine.
@@ -152,6 +156,8 @@ pub struct Host {
     pub parent: Option<String>,
     /// Other hosts that it needs.
     pub depends_on: Vec<String>,
+    /// Checks that all fail when it is down, beside its agent's silence.
+    pub alive_by: Vec<CheckId>,
 }
 
 /// A named bundle of checks.
@@ -175,6 +181,8 @@ pub struct Scenario {
     pub recover: u32,
     /// Its checks.
     pub checks: Vec<Check>,
+    /// After how long unacknowledged its problems rise by one level; absent: never.
+    pub rise: Option<Duration>,
     /// The action that A7 may propose when it fails.
     pub propose: Option<Proposal>,
 }
@@ -272,6 +280,8 @@ struct Doc {
     #[serde(default)]
     silence: SilenceDoc,
     #[serde(default)]
+    correlation: CorrelationDoc,
+    #[serde(default)]
     scenarios: Vec<ScenarioDoc>,
 }
 
@@ -294,6 +304,9 @@ struct HostDoc {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     depends_on: Vec<Spanned<String>>,
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
+    alive_by: Vec<Spanned<CheckId>>,
 }
 
 #[derive(Deserialize)]
@@ -361,6 +374,9 @@ struct ScenarioDoc {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<u32>"))]
     recover: Option<Spanned<u32>>,
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    rise: Option<Spanned<String>>,
     #[cfg_attr(feature = "schema", schemars(with = "Vec<CheckDoc>"))]
     checks: Spanned<Vec<CheckDoc>>,
     #[serde(default)]
@@ -426,6 +442,7 @@ impl Registry {
         let sites = site::resolve(&doc.sites)?;
         links::check(&doc.hosts)?;
         let names: BTreeSet<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+        let correlation = doc.correlation.resolve()?;
         let mut defaults = doc.defaults;
         if let Some(seconds) = environment(INTERVAL_SEC) {
             let seconds: u32 = seconds.trim().parse().map_err(|_| Mistake {
@@ -453,8 +470,9 @@ impl Registry {
                     format!("`{}` begins with `{taken}`, which is kept for what others send", scenario.id.value),
                 ));
             }
-            scenarios.push(resolve(scenario, &defaults, &variables, &names)?);
+            scenarios.push(resolve(scenario, &defaults, correlation.rise, &variables, &names)?);
         }
+        alive_by(&doc.hosts, &scenarios)?;
         Ok(Self {
             language: doc.language,
             silence: Silence {
@@ -462,6 +480,7 @@ impl Registry {
                 persona: doc.silence.persona,
                 severity: doc.silence.severity,
             },
+            correlation,
             sites,
             hosts,
             scenarios,
@@ -539,14 +558,32 @@ fn hosts(doc: &Doc, environment: Environment<'_>) -> Result<Vec<Host>, Mistake> 
                 critical: host.critical || host.vmid.is_some_and(|vmid| critical.contains(&vmid)),
                 parent: host.parent.as_ref().map(|parent| parent.value.clone()),
                 depends_on: host.depends_on.iter().map(|other| other.value.clone()).collect(),
+                alive_by: host.alive_by.iter().map(|check| check.value.clone()).collect(),
             })
         })
         .collect()
 }
 
+/// What shows that a host lives is a check of that host.
+fn alive_by(hosts: &[HostDoc], scenarios: &[Scenario]) -> Result<(), Mistake> {
+    for host in hosts {
+        for named in &host.alive_by {
+            let mut about = scenarios.iter().filter(|scenario| scenario.covers(&host.name.value));
+            if !about.any(|scenario| scenario.checks.iter().any(|check| check.id == named.value)) {
+                return Err(Mistake::at(
+                    named.referenced,
+                    format!("`{}` is no check of the host `{}`", named.value, host.name.value),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn resolve(
     doc: ScenarioDoc,
     defaults: &Defaults,
+    rise: Option<Duration>,
     variables: &Variables<'_>,
     names: &BTreeSet<&str>,
 ) -> Result<Scenario, Mistake> {
@@ -622,6 +659,7 @@ fn resolve(
         attempts: at_least_one(doc.attempts.as_ref(), defaults.attempts)?,
         recover: at_least_one(doc.recover.as_ref(), defaults.recover)?,
         checks,
+        rise: doc.rise.as_ref().map_or(Ok(rise), correlation::rise)?,
         propose,
     })
 }

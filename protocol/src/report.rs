@@ -194,6 +194,16 @@ impl Probe {
         "mail_queue",
     ];
 
+    /// Whether what it looks at may lie beyond the host that runs it, so that
+    /// it fails with the way there.
+    #[must_use]
+    pub const fn looks_beyond(&self) -> bool {
+        matches!(
+            self,
+            Self::Http(_) | Self::Tcp(_) | Self::Certificate(_) | Self::Dns(_) | Self::Ping(_) | Self::TimeSkew(_)
+        )
+    }
+
     /// The key in `registry.yaml` and on the wire.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

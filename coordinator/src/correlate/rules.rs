@@ -1,10 +1,13 @@
 //! What the registry says about a check, ready to be looked up.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use farol_protocol::{
     CheckId, Status,
-    registry::{Persona, Registry, RunsOn, Severity},
+    registry::{Check, Persona, Registry, RunsOn, Severity, Target},
 };
 
 use super::CheckKey;
@@ -80,7 +83,19 @@ pub struct Rule {
     pub recover: u32,
     severity: Severity,
     critical_hosts: HashSet<HostKey>,
-    runs_on: RunsOn,
+    pub(super) runs_on: RunsOn,
+    /// Longest wait in ms for its next report; none where reports are not regular.
+    pub(super) stale_ms: Option<i64>,
+    /// Whether a host that it needs may explain its problems.
+    pub(super) is_explicable: bool,
+    /// Whether it is one of several alike, on several hosts.
+    pub(super) is_grouped: bool,
+    /// After how many ms unacknowledged it rises by a level.
+    pub(super) rise_ms: Option<i64>,
+    /// Whether it is told once when it keeps changing.
+    pub(super) may_flap: bool,
+    /// After how many ms without a change it flaps no more.
+    pub(super) calm_ms: i64,
     /// Hosts it is about; none stands for all.
     hosts: Option<HashSet<HostKey>>,
     /// Beginning of the checks it is for, where it is for more than one.
@@ -97,6 +112,12 @@ impl Rule {
             Some(thing) => format!("{}: {thing}", self.title),
             None => self.title.clone(),
         }
+    }
+
+    /// Whether its reports come by themselves, good ones too.
+    #[must_use]
+    pub const fn is_regular(&self) -> bool {
+        self.prefix.is_none()
     }
 
     fn covers(&self, host: HostKey) -> bool {
@@ -122,6 +143,32 @@ impl Rule {
             Status::Critical | Status::Unknown => self.severity,
         }
     }
+
+    /// One level more, but a warning never counts for more than the scenario.
+    pub(super) fn raised(&self, severity: Severity, status: Status) -> Severity {
+        let next = match severity {
+            Severity::Info => Severity::Low,
+            Severity::Low => Severity::Medium,
+            Severity::Medium => Severity::High,
+            Severity::High | Severity::Critical => Severity::Critical,
+        };
+        if status == Status::Warning { next.min(self.severity.max(severity)) } else { next }
+    }
+}
+
+/// The longest wait for a check's next report: three intervals and its limit.
+fn stale(check: &Check) -> i64 {
+    let timeout_ms = match &check.target {
+        Target::Ready(spec) => spec.timeout_ms,
+        Target::System(spec) => spec.timeout_ms,
+        Target::Missing { .. } => 0,
+    };
+    let every = check.target.every_ms().saturating_mul(3).saturating_add(timeout_ms);
+    ms(Duration::from_millis(every)).saturating_add(MARGIN_MS)
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 8).min(i64::MAX / 8)
 }
 
 /// All rules of a registry.
@@ -130,7 +177,17 @@ pub struct Rules {
     by_check: HashMap<CheckId, Rule>,
     /// For checks that nobody can list beforehand, the longer beginning first.
     by_prefix: Vec<Rule>,
+    /// Checks that show that a host lives, of hosts that name some.
+    alive: HashMap<HostKey, Vec<CheckId>>,
+    pub(super) hold_ms: i64,
+    pub(super) group_ms: i64,
+    pub(super) silence: Option<CheckId>,
 }
+
+/// Margin of everything that is waited for, in ms.
+const MARGIN_MS: i64 = 30_000;
+/// A check that did not change for this long flaps no more.
+const CALM_MS: i64 = 30 * 60_000;
 
 impl Rules {
     /// Of `registry`, where `hosts` gives the keys of its hosts by name.
@@ -161,6 +218,15 @@ impl Rules {
                     severity: scenario.severity,
                     critical_hosts: critical_hosts.clone(),
                     runs_on: scenario.runs_on,
+                    stale_ms: Some(stale(check)),
+                    is_explicable: match &check.target {
+                        Target::Ready(spec) => scenario.runs_on == RunsOn::Coordinator || spec.probe.looks_beyond(),
+                        Target::System(_) | Target::Missing { .. } => true,
+                    },
+                    is_grouped: scenario.runs_on == RunsOn::Agent,
+                    rise_ms: scenario.rise.map(ms),
+                    may_flap: registry.correlation.flapping,
+                    calm_ms: CALM_MS.max(ms(Duration::from_millis(check.target.every_ms())).saturating_mul(6)),
                     hosts: scenario
                         .hosts
                         .as_ref()
@@ -180,6 +246,12 @@ impl Rules {
             severity,
             critical_hosts: critical_hosts.clone(),
             runs_on: RunsOn::Coordinator,
+            stale_ms: None,
+            is_explicable: scenario == SILENCE,
+            is_grouped: true,
+            rise_ms: registry.correlation.rise.map(ms),
+            may_flap: registry.correlation.flapping,
+            calm_ms: CALM_MS,
             hosts: None,
             prefix: None,
         };
@@ -194,11 +266,37 @@ impl Rules {
             .into_iter()
             .map(|(prefix, title)| Rule {
                 prefix: Some(prefix),
+                is_grouped: false,
                 persona: Persona::A1,
                 ..own(prefix.trim_end_matches(['.', '/']), title.in_words(language), Severity::High)
             })
             .collect();
-        Self { by_check, by_prefix }
+        let alive = registry
+            .hosts
+            .iter()
+            .filter(|host| !host.alive_by.is_empty())
+            .filter_map(|host| Some((*hosts.get(&host.name)?, host)))
+            .map(|(key, host)| (key, host.alive_by.iter().cloned().chain([silence()]).collect()))
+            .collect();
+        let hold = registry.correlation.hold.map_or_else(|| ms(registry.silence.after) + MARGIN_MS, ms);
+        Self {
+            by_check,
+            by_prefix,
+            alive,
+            hold_ms: hold,
+            group_ms: ms(registry.correlation.group),
+            silence: Some(silence()),
+        }
+    }
+
+    /// The checks that all fail when a host is down.
+    pub(super) fn alive(&self, host: HostKey) -> &[CheckId] {
+        self.alive.get(&host).map_or(self.silence.as_slice(), Vec::as_slice)
+    }
+
+    /// Whether a check is one of those.
+    pub(super) fn is_alive_check(&self, key: &CheckKey) -> bool {
+        self.alive(key.0).contains(&key.1)
     }
 
     /// The rule of a host's check; none where the registry does not have it.

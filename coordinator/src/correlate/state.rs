@@ -1,10 +1,12 @@
-//! One check: its last report, its soft count and its open problem.
+//! One check: its last report, its soft count, how often it changes, and its
+//! open problem. What other checks and hosts have to do with it is the
+//! correlator's.
 
-use farol_protocol::{Report, Status, Timestamp, registry::Severity};
+use farol_protocol::{CheckId, Report, Status, Timestamp, registry::Severity};
 use serde::{Deserialize, Serialize};
 
-use super::{CheckKey, Effect, Rule, Transition};
-use crate::store::bulk::Committed;
+use super::{QuietKind, Rule, flapping::Changes};
+use crate::store::hosts::HostKey;
 
 /// What is remembered of a check. Saved as JSON.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -25,7 +27,18 @@ pub struct CheckState {
     /// Problems so far.
     episodes: u64,
     /// The open one.
-    pub problem: Option<Problem>,
+    pub problem: Option<Box<Problem>>,
+    /// What changed of late.
+    pub(super) changes: Changes,
+    /// Whether it changes too often to be told each time.
+    pub flapping: bool,
+    /// When it changed last.
+    pub(super) changed_at: Option<Timestamp>,
+    /// Episodes that were told, are over, and wait for those that joined them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) over: Vec<Over>,
+    /// How often alike problems were told as having joined it.
+    pub(super) grew: u32,
 }
 
 /// An open problem.
@@ -34,13 +47,111 @@ pub struct Problem {
     /// How bad it is.
     pub severity: Severity,
     /// Status at which it was last said.
-    pub status: Status,
+    pub(super) status: Status,
     /// When its first bad report was observed.
     pub since: Timestamp,
     /// Whether a person has seen it.
     pub acknowledged: bool,
     /// Changes said so far.
-    changes: u32,
+    #[serde(alias = "changes")]
+    pub(super) steps: u32,
+    /// When it opened, by the coordinator's clock.
+    #[serde(default)]
+    pub(super) opened_at: Option<Timestamp>,
+    /// Why it is not told, or not told any more.
+    #[serde(default)]
+    pub hidden: Option<Hidden>,
+    /// Whether it was told. One of before this was known was.
+    #[serde(default = "yes")]
+    pub told: bool,
+    /// By how many levels it rose.
+    #[serde(default)]
+    pub(super) raised: u8,
+    /// Whether it is that nothing is heard of the check any more.
+    #[serde(default)]
+    pub stale: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// Why a problem is not told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hidden {
+    /// Something that it depends on may explain it, which must show first
+    /// whether it is alive.
+    Waits {
+        /// Until then at the latest.
+        until: Timestamp,
+        /// What hid it is gone, and it has the time to recover.
+        grace: bool,
+    },
+    /// Something that it depends on is down.
+    Cause {
+        /// The check that says so.
+        host: HostKey,
+        /// The check that says so.
+        check: CheckId,
+        /// The episode of that one.
+        episode: u64,
+    },
+    /// It has joined an alike problem that was told.
+    Group {
+        /// Whose.
+        host: HostKey,
+        /// The episode of that one.
+        episode: u64,
+        /// Whether it was told that it joined.
+        said: bool,
+    },
+    /// It is kept quiet.
+    Quiet {
+        /// The silence, window or backup.
+        id: String,
+        /// Which of these.
+        kind: QuietKind,
+    },
+}
+
+impl Hidden {
+    /// Whether the finding is suppressed: known, and kept from people.
+    #[must_use]
+    pub const fn is_suppressed(&self) -> bool {
+        matches!(self, Self::Cause { .. } | Self::Quiet { .. })
+    }
+}
+
+/// An episode that was told and is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Over {
+    /// Which.
+    pub(super) episode: u64,
+    /// How bad it was.
+    pub(super) severity: Severity,
+    /// When it began.
+    pub(super) since: Timestamp,
+    /// Status at which it was last said.
+    pub(super) status: Status,
+}
+
+/// What a report did to its check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Seen before, or nobody looked: nothing at all.
+    None,
+    /// It was counted, and that is all.
+    Counted,
+    /// It has a problem.
+    Opened,
+    /// Its problem is another.
+    Changed {
+        /// Status that was said before.
+        from: Status,
+    },
+    /// Its problem may be over.
+    Recovered,
 }
 
 impl CheckState {
@@ -50,85 +161,129 @@ impl CheckState {
         self.episodes
     }
 
-    pub(super) fn report(&mut self, rule: &Rule, key: CheckKey, committed: Committed) -> Option<Effect> {
-        let Committed { id, report, .. } = committed;
+    /// Takes a report in, which must be newer than all before it.
+    pub(super) fn report(&mut self, rule: &Rule, host: HostKey, id: i64, report: Report, now: Timestamp) -> Step {
         // Taken in before the last save: a replay after a crash.
         if id <= self.cursor {
-            return None;
+            return Step::None;
         }
         self.cursor = id;
         // Older than what is known: backfill is history, not news.
         if self.last.as_ref().is_some_and(|last| report.observed_at < last.observed_at) {
-            return None;
+            return Step::None;
         }
-        let previous = self.last.replace(report.clone());
-        if report.cause.is_some() {
+        let (status, at, cause) = (report.status, report.observed_at, report.cause);
+        let previous = self.last.replace(report);
+        if cause.is_some() {
             // Nobody looked, so it counts for nothing.
-            return None;
+            return Step::None;
         }
-        let same = previous.is_some_and(|last| last.status == report.status && last.cause.is_none());
+        let before = previous.filter(|last| last.cause.is_none());
+        let same = before.as_ref().is_some_and(|last| last.status == status);
         self.same = if same { self.same.saturating_add(1) } else { 1 };
-        if report.status == Status::Ok {
+        if status == Status::Ok {
             self.good = self.good.saturating_add(1);
             self.bad = 0;
         } else {
             if self.bad == 0 {
-                self.bad_since = Some(report.observed_at);
+                self.bad_since = Some(at);
             }
             self.bad = self.bad.saturating_add(1);
             self.good = 0;
         }
+        self.count_change(rule, before.map(|last| last.observed_at), same, at);
 
-        match (&mut self.problem, report.status) {
-            (None, Status::Ok) => None,
-            (None, status) => {
-                if self.bad < rule.attempts {
-                    return None;
-                }
-                self.episodes += 1;
-                let severity = rule.severity(key.0, status);
-                let since = self.bad_since.unwrap_or(report.observed_at);
-                self.problem = Some(Problem { severity, status, since, acknowledged: false, changes: 0 });
-                Some(self.effect(key, Transition::Opened, severity, report, None, since))
+        match (&mut self.problem, status) {
+            (None, Status::Ok) if !self.flapping => Step::Counted,
+            (None, _) if self.flapping || self.bad >= rule.attempts => {
+                self.open(rule, host, status, at, now);
+                Step::Opened
             }
-            (Some(problem), Status::Ok) => {
-                if self.good < rule.recover {
-                    return None;
+            (None, _) => Step::Counted,
+            (Some(_), Status::Ok) => {
+                if self.flapping || self.good < rule.recover {
+                    return Step::Counted;
                 }
-                let (severity, before, since) = (problem.severity, problem.status, problem.since);
-                self.problem = None;
-                Some(self.effect(key, Transition::Resolved, severity, report, Some(before), since))
+                Step::Recovered
             }
             (Some(problem), status) => {
-                if problem.status == status || self.same < rule.attempts {
-                    return None;
+                problem.stale = false;
+                if self.flapping || problem.status == status || self.same < rule.attempts {
+                    return Step::Counted;
                 }
-                let before = std::mem::replace(&mut problem.status, status);
-                problem.severity = rule.severity(key.0, status);
-                problem.changes += 1;
-                let (severity, since, changes) = (problem.severity, problem.since, problem.changes);
-                Some(self.effect(key, Transition::Changed(changes), severity, report, Some(before), since))
+                let from = std::mem::replace(&mut problem.status, status);
+                problem.severity = rule.severity(host, status);
+                for _ in 0..problem.raised {
+                    problem.severity = rule.raised(problem.severity, status);
+                }
+                problem.steps += 1;
+                Step::Changed { from }
             }
         }
     }
 
-    pub(super) fn acknowledge(&mut self, key: CheckKey, episode: u64) -> Option<Effect> {
-        let report = self.last.clone()?;
-        let problem = self.problem.as_mut().filter(|problem| episode == self.episodes && !problem.acknowledged)?;
-        problem.acknowledged = true;
-        let (severity, before, since) = (problem.severity, problem.status, problem.since);
-        Some(self.effect(key, Transition::Acknowledged, severity, report, Some(before), since))
+    /// Whether it flaps now. What reports only its changes flaps when they
+    /// follow each other closely, not when they come once a week.
+    fn count_change(&mut self, rule: &Rule, before: Option<Timestamp>, same: bool, at: Timestamp) {
+        if !rule.may_flap {
+            return;
+        }
+        let Some(before) = before else { return };
+        if rule.stale_ms.is_none() && at.since(before) > rule.calm_ms {
+            self.changes.clear();
+        }
+        self.changes.push(!same);
+        if !same {
+            self.changed_at = Some(at);
+        }
+        self.flapping = self.changes.is_flapping(self.flapping);
     }
 
-    const fn effect(
-        &self,
-        key: CheckKey,
-        transition: Transition,
-        severity: Severity,
-        report: Report,
-        before: Option<Status>,
-        since: Timestamp,
-    ) -> Effect {
-        Effect { key, episode: self.episodes, transition, severity, report, before, since }
+    /// It has not changed for a while: it flaps no more.
+    pub(super) fn calm(&mut self) {
+        self.flapping = false;
+        self.changes.clear();
+    }
+
+    /// Whether its last reports end a problem.
+    pub(super) fn is_recovered(&self, rule: &Rule) -> bool {
+        let is_ok = |last: &Report| last.status == Status::Ok && last.cause.is_none();
+        !self.flapping && self.good >= rule.recover && self.last.as_ref().is_some_and(is_ok)
+    }
+
+    fn open(&mut self, rule: &Rule, host: HostKey, status: Status, at: Timestamp, now: Timestamp) {
+        self.episodes += 1;
+        // One that flaps may be healthy just now, and is no less a problem.
+        let status = if status == Status::Ok { Status::Warning } else { status };
+        let severity = rule.severity(host, status);
+        let since = self.bad_since.filter(|_| self.bad > 0).or(self.changed_at).unwrap_or(at);
+        self.problem = Some(Box::new(Problem {
+            severity,
+            status,
+            since,
+            acknowledged: false,
+            steps: 0,
+            opened_at: Some(now),
+            hidden: None,
+            told: false,
+            raised: 0,
+            stale: false,
+        }));
+    }
+
+    /// Nothing was heard of it for too long.
+    pub(super) fn go_stale(&mut self, rule: &Rule, host: HostKey, now: Timestamp) {
+        self.good = 0;
+        self.bad = 0;
+        self.open(rule, host, Status::Unknown, now, now);
+        if let Some(problem) = &mut self.problem {
+            problem.stale = true;
+            problem.since = now;
+        }
+    }
+
+    /// Ends the open problem.
+    pub(super) fn close(&mut self) -> Option<Box<Problem>> {
+        self.problem.take()
     }
 }

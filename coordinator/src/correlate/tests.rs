@@ -8,8 +8,12 @@ use farol_protocol::{
 
 use super::*;
 
+mod course;
+mod histories;
+
 const REGISTRY: &str = r"
 version: 1
+correlation: {flapping: false, rise: never}
 hosts: [{name: vm112, critical: true}, {name: pfsense}]
 scenarios:
   - id: portal
@@ -53,7 +57,10 @@ impl Line {
     }
 
     fn apply(&mut self, event: Event) -> Option<Effect> {
-        self.correlator.apply(&self.rules, event)
+        let now = Timestamp::from_ms(self.next);
+        let outcome = self.correlator.apply(&self.rules, event, now);
+        assert!(outcome.effects.len() <= 1, "{outcome:?}");
+        outcome.effects.into_iter().next()
     }
 
     fn say(&mut self, status: Status, at: i64) -> Option<Effect> {
@@ -140,7 +147,8 @@ fn a_replay_from_an_older_cursor_says_nothing_twice() {
 
     let saved = serde_json::to_string(line.correlator.checks().next().expect("one").1).expect("JSON");
     let key = (VM112, "portal".parse().expect("valid"));
-    line.correlator = Correlator::new(HashMap::from([(key, serde_json::from_str(&saved).expect("JSON"))]));
+    let states = HashMap::from([(key, serde_json::from_str(&saved).expect("JSON"))]);
+    line.correlator = Correlator::new(&line.rules, states, Timestamp::from_ms(line.next));
     assert!(events.into_iter().all(|event| line.apply(event).is_none()));
 }
 

@@ -35,8 +35,21 @@ pub(super) struct FindingView {
     persona: String,
     /// `info`, `low`, `medium`, `high`, `critical`.
     severity: String,
-    /// `open`, `acknowledged`, `resolved`.
+    /// `open`, `acknowledged`, `suppressed`, `resolved`.
     state: String,
+    /// Why nobody is told: `cause`, `silence`, `maintenance`, `backup`; null while nothing hides it.
+    hidden_kind: Option<String>,
+    /// What hides it: a finding where the kind is `cause`, else a silence or a window.
+    hidden_by: Option<String>,
+    /// The finding of another host that it has joined, and with which it is told.
+    joined: Option<String>,
+    /// Whether its check changes too often to tell each time.
+    flapping: bool,
+    /// Whether the problem is that nothing is heard of its check any more.
+    stale: bool,
+    /// When it was told beside its thread; null where it was not.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    told_at: Option<Timestamp>,
     /// What people read.
     title: String,
     /// Status of the report that spoke last.
@@ -72,6 +85,8 @@ pub(super) struct FindingDetail {
     finding: FindingView,
     /// Null until it is written.
     advice: Option<Advice>,
+    /// Findings that it explains, or that have joined it.
+    explains: Vec<FindingView>,
 }
 
 /// Which findings.
@@ -147,7 +162,13 @@ pub(super) async fn one(State(app): State<App>, Segment(id): Segment<String>) ->
             serde_json::from_str(&stored.document).map_err(|_| Error::Corrupt { what: "advice", value: id.clone() })?,
         ),
     };
-    Ok(Json(FindingDetail { finding: view(row, host), advice }))
+    let names = app.store.host_names().await?;
+    let explains = app.store.findings_hidden_by(&id).await?;
+    let explains = explains.into_iter().map(|row| {
+        let host = names.get(&row.host()).cloned().unwrap_or_default();
+        view(row, host)
+    });
+    Ok(Json(FindingDetail { explains: explains.collect(), finding: view(row, host), advice }))
 }
 
 /// Acknowledges a finding
@@ -168,12 +189,38 @@ pub(super) async fn acknowledge(
     Ok(Json(view(row, host)))
 }
 
+/// Closes a finding that no report will end
+///
+/// For one whose check is watched no more, or that others sent without ever sending its end. One whose check still
+/// reports is refused: acknowledge it or silence it.
+#[utoipa::path(post, path = "/api/v1/findings/{id}/close", tag = "findings", operation_id = "close_finding",
+    params(("id" = String, Path, description = "The finding")), request_body = Comment,
+    responses((status = 200, body = FindingView)))]
+pub(super) async fn close(
+    State(app): State<App>,
+    Caller(operator): Caller,
+    Segment(id): Segment<String>,
+    Body(body): Body<Comment>,
+) -> Answer<FindingView> {
+    let comment = body.comment.unwrap_or_default();
+    extract::check_length("comment", &comment, MAX_COMMENT)?;
+    let row = app.close(&operator, &id, &comment).await?;
+    let host = app.store.host_by_key(row.host()).await?.name;
+    Ok(Json(view(row, host)))
+}
+
 fn view(row: FindingRow, host: String) -> FindingView {
     FindingView {
         opened_at: row.opened_at(),
         updated_at: row.updated_at(),
         acknowledged_at: row.acknowledged_at(),
         resolved_at: row.resolved_at(),
+        told_at: row.told_at(),
+        flapping: row.is_flapping(),
+        stale: row.is_stale(),
+        hidden_kind: row.hidden_kind,
+        hidden_by: row.hidden_by,
+        joined: row.joined_id,
         id: row.id,
         fingerprint: row.fingerprint,
         episode: row.episode,

@@ -78,6 +78,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(scenarios::list))
         .routes(routes!(findings::agents_list))
         .routes(routes!(findings::acknowledge))
+        .routes(routes!(findings::close))
         .routes(routes!(action_log::list))
         .routes(routes!(scenarios::run))
         .routes(routes!(chat::ask))

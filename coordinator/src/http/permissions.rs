@@ -107,6 +107,7 @@ static TABLE: &[Row] = &[
     get("/api/v1/agents/scenarios", OpsView),
     list("/api/v1/agents/findings", &["state", "limit", "cursor"]),
     write("/api/v1/agents/findings/{id}/ack", OpsView),
+    write("/api/v1/findings/{id}/close", OpsView),
     list("/api/v1/agents/action-log", PAGE),
     write("/api/v1/agents/runs/{scenario_id}", RunScenario),
     // A question changes nothing: whoever hangs up stops asking.

@@ -1,7 +1,7 @@
 //! What stands on what, and what hosts are made of.
 
 use axum::{Json, extract::State, http::StatusCode};
-use farol_protocol::{Timestamp, inventory::Inventory};
+use farol_protocol::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -14,9 +14,11 @@ use crate::{
     app::{App, Shared},
     error::{Error, Result},
     events::Noun,
-    store::{hosts::Enrolment, topology::CorrectionRow},
+    store::topology::CorrectionRow,
     topology::{
-        Correction, Decision, EdgeKind, Graph, Input, KnownHost, graph,
+        Correction, Decision, EdgeKind, Graph,
+        drawn::{Names, draw},
+        graph,
         impact::{self, Impact},
     },
 };
@@ -114,7 +116,7 @@ pub(super) async fn one(State(app): State<App>, Segment(host): Segment<String>) 
 pub(super) async fn corrections(State(app): State<App>) -> Answer<List<CorrectionView>> {
     let names = Names::read(&app).await?;
     let rows = app.store.corrections().await?;
-    Ok(Json(List::whole(rows.into_iter().map(|row| names.view(row)).collect())))
+    Ok(Json(List::whole(rows.into_iter().map(|row| view_of(&names, row)).collect())))
 }
 
 /// Adds, removes or confirms an edge
@@ -176,84 +178,12 @@ pub(super) async fn revoke(
 async fn correction(app: &Shared, names: &Names, id: &str) -> Result<CorrectionView> {
     let rows = app.store.corrections().await?;
     let row = rows.into_iter().find(|row| row.correction.id == id);
-    row.map(|row| names.view(row)).ok_or_else(|| Error::NotFound { what: "correction", id: id.to_owned() })
+    row.map(|row| view_of(names, row)).ok_or_else(|| Error::NotFound { what: "correction", id: id.to_owned() })
 }
 
-/// Names and ids of hosts: corrections keep the ids, people see the names.
-struct Names(Vec<(String, String)>);
-
-impl Names {
-    async fn read(app: &Shared) -> Result<Self> {
-        Ok(Self(app.store.hosts().await?.into_iter().map(|host| (host.id.to_string(), host.name)).collect()))
-    }
-
-    /// The node as people see it. A bare name, or a host's id, is a host's.
-    fn by_name(&self, node: &str) -> String {
-        let host = match node.split_once(':') {
-            None => node,
-            Some(("host", host)) => host,
-            Some(_) => return node.to_owned(),
-        };
-        let name = self.0.iter().find(|(id, name)| id == host || name == host).map_or(host, |(_, name)| name);
-        graph::host_id(name)
-    }
-
-    /// The node as it is stored.
-    fn by_id(&self, node: &str) -> String {
-        let host = node.strip_prefix("host:").and_then(|host| self.0.iter().find(|(_, name)| name == host));
-        host.map_or_else(|| node.to_owned(), |(id, _)| graph::host_id(id))
-    }
-
-    fn named(&self, correction: Correction) -> Correction {
-        let [from, to] = [self.by_name(&correction.from), self.by_name(&correction.to)];
-        Correction { from, to, ..correction }
-    }
-
-    fn view(&self, row: CorrectionRow) -> CorrectionView {
-        let correction = self.named(row.correction);
-        CorrectionView { correction, revoked_at: row.revoked_at, revoked_by: row.revoked_by }
-    }
-}
-
-/// Draws the graph of everything that is known now. Hosts whose identity was
-/// taken back are no part of it.
-async fn draw(app: &Shared) -> Result<Graph> {
-    let now = Timestamp::now();
-    let names = Names::read(app).await?;
-    let hosts = app.store.hosts().await?;
-    let rows = app.store.inventories().await?;
-    let corrections = app.store.corrections().await?;
-    let corrections = corrections.into_iter().filter(|row| row.revoked_at.is_none());
-    let corrections = corrections.map(|row| names.named(row.correction)).collect();
-    let said = app.topology.facts.all(now);
-    let watched = app.watched();
-    let mut known: Vec<(_, KnownHost)> = Vec::with_capacity(hosts.len());
-    for host in hosts.into_iter().filter(|host| host.enrolment != Enrolment::Revoked) {
-        let entry = watched.registry.host(&host.name);
-        let of = KnownHost {
-            site: host.site.or_else(|| entry.and_then(|entry| entry.site.clone())),
-            vmid: entry.and_then(|entry| entry.vmid),
-            parent: entry.and_then(|entry| entry.parent.clone()),
-            depends_on: entry.map(|entry| entry.depends_on.clone()).unwrap_or_default(),
-            inventory: None,
-            name: host.name,
-        };
-        known.push((host.key, of));
-    }
-    let draw = move || {
-        for row in rows {
-            let Some((_, host)) = known.iter_mut().find(|(key, _)| *key == row.host) else { continue };
-            match serde_json::from_str::<Inventory>(&row.body) {
-                Ok(inventory) => host.inventory = Some((inventory, row.observed_at)),
-                Err(error) => tracing::error!(host = host.name, "a stored inventory cannot be read: {error}"),
-            }
-        }
-        graph::build(&Input { hosts: known.into_iter().map(|(_, host)| host).collect(), said, corrections })
-    };
-    // A large fleet's takes a while, and others wait for this thread.
-    tokio::task::spawn_blocking(draw)
-        .await
-        .map_err(|error| Error::Refused(format!("the graph could not be drawn: {error}")))
+fn view_of(names: &Names, row: CorrectionRow) -> CorrectionView {
+    let correction = names.named(row.correction);
+    CorrectionView { correction, revoked_at: row.revoked_at, revoked_by: row.revoked_by }
 }
 
 #[cfg(test)]

@@ -9,18 +9,18 @@ use uuid::Uuid;
 use crate::{
     app::Shared,
     auth::Operator,
-    correlate::{CheckState, Effect, SILENCE, Transition},
+    correlate::{Effect, Hidden, QuietKind, SILENCE, Tell, Transition},
     error::Result,
     notify::{self, Telling, What},
     remediation::{self, Proposal},
     store::{
         actions::NewAction,
         correlation::Change,
-        findings::FindingRow,
+        findings::{Decision, FindingRow},
         hosts::{Enrolment, HostRow},
         inbox::Note,
     },
-    text::{self, Measure, Message},
+    text::{self, Course, Measure, Message},
 };
 
 /// Identity of a finding, the same in each of its episodes.
@@ -42,13 +42,7 @@ pub struct ByPerson<'a> {
 ///
 /// # Errors
 /// The store failed.
-pub async fn change(
-    app: &Shared,
-    effect: Effect,
-    state: CheckState,
-    by: Option<ByPerson<'_>>,
-    now: Timestamp,
-) -> Result<Option<Change>> {
+pub async fn change(app: &Shared, effect: Effect, by: Option<&ByPerson<'_>>, now: Timestamp) -> Result<Option<Change>> {
     let watched = app.watched();
     let Some(rule) = watched.rules.of(&effect.key) else { return Ok(None) };
     let title = rule.title_of(&effect.key.1);
@@ -56,33 +50,52 @@ pub async fn change(
     let fingerprint = fingerprint(&host.name, effect.key.1.as_str());
     let finding_id = Uuid::now_v7().to_string();
     let key = format!("{fingerprint}/{}", effect.episode);
-    let body = words(app, &effect, &host.name, &title, rule.persona, by.as_ref(), now);
+    let about = About { host: &host.name, title: &title, persona: rule.persona };
+    let body = words(app, &effect, about, by, now).await?;
     let kind = match effect.transition {
         Transition::Opened => "finding",
-        Transition::Changed(_) => "update",
         Transition::Acknowledged => "acknowledged",
-        Transition::Resolved => "resolved",
+        Transition::Resolved | Transition::AllResolved => "resolved",
+        _ => "update",
     };
-    let author = by.as_ref().map_or(rule.persona.as_str(), |by| by.name).to_owned();
-    let messages = told(effect.transition).map_or_else(Vec::new, |what| {
-        let telling = Telling {
-            what,
-            fingerprint: &fingerprint,
-            episode: effect.episode,
-            scenario: &rule.scenario,
-            persona: rule.persona,
-            host: &host.name,
-            site: host.site.as_deref(),
-            severity: effect.severity,
-            title: &title,
-            body: &body,
-            since: effect.since,
-            now,
-        };
-        notify::messages(app, &telling)
-    });
+    let author = by.map_or(rule.persona.as_str(), |by| by.name).to_owned();
+    let told = match effect.tell {
+        Some(Tell::Problem) => Some(What::Problem),
+        Some(Tell::Recovery) => Some(What::Recovery),
+        Some(Tell::Grew) => match effect.transition {
+            Transition::Grew(n) => Some(What::Grew(n)),
+            _ => None,
+        },
+        None => None,
+    };
+    let messages = match told {
+        None => Vec::new(),
+        Some(what) => {
+            // What waited is told as the problem that it is, not as the end of a wait.
+            let body = if what == What::Problem { problem(app, &effect, about, now).await? } else { body.clone() };
+            let telling = Telling {
+                what,
+                fingerprint: &fingerprint,
+                episode: effect.episode,
+                scenario: &rule.scenario,
+                persona: rule.persona,
+                host: &host.name,
+                site: host.site.as_deref(),
+                severity: effect.severity,
+                title: &title,
+                body: &body,
+                since: effect.since,
+                now,
+            };
+            notify::messages(app, &telling)
+        }
+    };
+    // What is a consequence has another remedy.
+    let is_consequence = matches!(effect.hidden, Some(Hidden::Cause { .. }));
     let proposal = match (effect.transition, proposed(app, &rule.scenario)) {
-        (Transition::Opened, Some(entry)) => proposal(app, &entry, &host, &finding_id, &key, &body, now).await?,
+        (Transition::Opened, Some(entry)) if !is_consequence => {
+            proposal(app, &entry, &host, &finding_id, &key, &body, now).await?
+        }
         _ => None,
     };
     Ok(Some(Change {
@@ -102,75 +115,130 @@ pub async fn change(
         },
         messages,
         proposal,
-        state,
         effect,
     }))
 }
 
-/// What is said when a person acknowledges a finding whose check is gone.
+/// What is said when a person decides on a finding whose check is gone.
 #[must_use]
-pub fn acknowledgement(app: &Shared, finding: &FindingRow, by: &ByPerson<'_>) -> Note {
+pub fn decision(app: &Shared, finding: &FindingRow, decision: Decision, by: &ByPerson<'_>) -> Note {
+    let language = app.language();
+    let (kind, body) = match decision {
+        Decision::Acknowledge => {
+            ("acknowledged", Message::FindingAcknowledged { by: by.name, comment: by.comment }.in_words(language))
+        }
+        Decision::Close => ("resolved", Course::Closed { by: by.name, comment: by.comment }.in_words(language)),
+    };
     Note {
         author: by.name.to_owned(),
         by_person: true,
-        kind: "acknowledged",
-        body: Message::FindingAcknowledged { by: by.name, comment: by.comment }.in_words(app.language()),
-        effect_key: format!("{}/{}/acknowledged", finding.fingerprint, finding.episode),
+        kind,
+        body,
+        effect_key: format!("{}/{}/{kind}", finding.fingerprint, finding.episode),
     }
 }
 
-fn words(
+#[derive(Clone, Copy)]
+struct About<'a> {
+    host: &'a str,
+    title: &'a str,
+    persona: Persona,
+}
+
+async fn words(
     app: &Shared,
     effect: &Effect,
-    host: &str,
-    title: &str,
-    persona: Persona,
+    about: About<'_>,
     by: Option<&ByPerson<'_>>,
     now: Timestamp,
-) -> String {
-    let (language, report) = (app.language(), &effect.report);
+) -> Result<String> {
+    let (language, report, About { host, title, persona }) = (app.language(), &effect.report, about);
     let value = report.value.map(|value| Measure { value, unit: report.unit.as_deref() });
-    let silence = effect.key.1.as_str() == SILENCE;
-    let lasted_ms = report.observed_at.since(effect.since).max(0);
-    match effect.transition {
-        Transition::Opened if silence => Message::AgentSilent {
-            host,
-            last_seen: app.fleet.last_seen(effect.key.0),
-            silent_ms: app.fleet.last_seen(effect.key.0).map_or(lasted_ms, |seen| now.since(seen)),
-        },
-        Transition::Resolved if silence => Message::AgentBack { host, silent_ms: lasted_ms },
-        Transition::Opened => Message::FindingOpened {
-            persona,
-            severity: effect.severity,
-            host,
-            title,
-            text: &report.text,
-            value,
-            since: effect.since,
-        },
-        Transition::Changed(_) => Message::FindingUpdated {
-            persona,
-            host,
-            title,
-            change: text::Change::Status { from: effect.before.unwrap_or(report.status), to: report.status },
-            text: &report.text,
-            value,
-        },
+    let is_silence = effect.key.1.as_str() == SILENCE;
+    let lasted_ms = effect.ended_at(now).since(effect.since).max(0);
+    Ok(match effect.transition {
+        Transition::Opened => problem(app, effect, about, now).await?,
+        Transition::Resolved if by.is_some() => {
+            let by = by.map(|by| Course::Closed { by: by.name, comment: by.comment });
+            by.map(|closed| closed.in_words(language)).unwrap_or_default()
+        }
+        Transition::Resolved if is_silence => Message::AgentBack { host, silent_ms: lasted_ms }.in_words(language),
+        Transition::Resolved => {
+            Message::FindingResolved { persona, host, title, lasted_ms, text: &report.text, value }.in_words(language)
+        }
+        Transition::Changed(_) => {
+            let from = effect.before.unwrap_or(effect.status);
+            if from == effect.status {
+                Course::Risen { open_ms: now.since(effect.since).max(0) }.in_words(language)
+            } else {
+                let change = text::Change::Status { from, to: effect.status };
+                Message::FindingUpdated { persona, host, title, change, text: &report.text, value }.in_words(language)
+            }
+        }
         Transition::Acknowledged => {
             Message::FindingAcknowledged { by: by.map_or("farol", |by| by.name), comment: by.and_then(|by| by.comment) }
+                .in_words(language)
         }
-        Transition::Resolved => Message::FindingResolved { persona, host, title, lasted_ms, text: &report.text, value },
-    }
-    .in_words(language)
+        Transition::Hidden(_) => why_hidden(app, effect).await?.unwrap_or_default(),
+        Transition::Shown(_) | Transition::Told => Course::Shown.in_words(language),
+        Transition::Grew(_) => {
+            let names = app.store.host_names().await?;
+            let mut hosts: Vec<&str> =
+                effect.members.iter().filter_map(|key| names.get(key)).map(String::as_str).collect();
+            hosts.sort_unstable();
+            Course::Grew { hosts: &hosts.join(", "), title }.in_words(language)
+        }
+        Transition::AllResolved => Course::AllResolved { title }.in_words(language),
+    })
 }
 
-/// What is told of an effect beside the thread.
-const fn told(transition: Transition) -> Option<What> {
-    match transition {
-        Transition::Opened | Transition::Changed(_) => Some(What::Problem),
-        Transition::Resolved => Some(What::Recovery),
-        Transition::Acknowledged => None,
+/// The problem as it is now.
+async fn problem(app: &Shared, effect: &Effect, about: About<'_>, now: Timestamp) -> Result<String> {
+    let (language, report, About { host, title, persona }) = (app.language(), &effect.report, about);
+    let value = report.value.map(|value| Measure { value, unit: report.unit.as_deref() });
+    let last_seen = app.fleet.last_seen(effect.key.0);
+    let mut text = if effect.key.1.as_str() == SILENCE {
+        let silent_ms = now.since(last_seen.unwrap_or(effect.since)).max(0);
+        Message::AgentSilent { host, last_seen, silent_ms }.in_words(language)
+    } else {
+        let stale = effect.stale.then(|| Course::NoReports { since: report.observed_at }.in_words(language));
+        let value = value.filter(|_| stale.is_none());
+        let (severity, since) = (effect.severity, effect.since);
+        let text = stale.as_deref().unwrap_or(&report.text);
+        Message::FindingOpened { persona, severity, host, title, text, value, since }.in_words(language)
+    };
+    let more = [effect.flapping.then(|| Course::Flapping.in_words(language)), why_hidden(app, effect).await?];
+    for more in more.into_iter().flatten() {
+        text.push(' ');
+        text.push_str(&more);
     }
+    Ok(text)
+}
+
+/// Why it is not told.
+async fn why_hidden(app: &Shared, effect: &Effect) -> Result<Option<String>> {
+    let language = app.language();
+    Ok(match &effect.hidden {
+        Some(Hidden::Cause { host, check, .. }) => {
+            let name = app.store.host_by_key(*host).await?.name;
+            let title = app.watched().rules.of(&(*host, check.clone())).map(|rule| rule.title_of(check));
+            let title = title.unwrap_or_else(|| check.to_string());
+            Some(Course::Caused { title: &title, host: &name }.in_words(language))
+        }
+        Some(Hidden::Group { host, .. }) => {
+            let host = app.store.host_by_key(*host).await?.name;
+            Some(Course::Joined { host: &host }.in_words(language))
+        }
+        Some(Hidden::Quiet { kind, .. }) => Some(
+            match kind {
+                QuietKind::Silence => Course::Silenced,
+                QuietKind::Maintenance => Course::InMaintenance,
+                QuietKind::Backup => Course::InBackup,
+            }
+            .in_words(language),
+        ),
+        Some(Hidden::Waits { .. }) | None => None,
+    })
 }
 
 fn proposed(app: &Shared, scenario: &str) -> Option<Proposed> {

@@ -16,18 +16,21 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{Acknowledge, App, Input},
-    correlate::{CheckKey, Correlator, Effect, Event, Transition},
+    app::{App, Decide, Input},
+    correlate::{CheckKey, Correlator, Effect, Event, Outcome, Transition},
     error::Result,
     events::Noun,
     inbox::{self, ByPerson},
-    store::{bulk::Committed, correlation::Change},
+    store::{bulk::Committed, correlation::Change, findings::Decision},
+    topology::drawn,
 };
 
 /// How often states without effects are saved.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Reports read at once while catching up.
 const REPLAY: i64 = 1000;
+/// How often time alone is looked at: what waits ends, what is late is noticed.
+const TICK: Duration = Duration::from_millis(500);
 /// Wait before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -55,14 +58,20 @@ impl Job {
                 app.board.put(key.clone(), last.clone());
             }
         }
+        let now = Timestamp::now();
+        let mut correlator = Correlator::new(&app.watched().rules, checks, now);
+        // Before the first report: what explains it must be known.
+        let dependencies = drawn::dependencies(&app).await?;
+        let outcome = correlator.apply(&app.watched().rules, Event::Dependencies(dependencies), now);
         let mut job = Self {
             app,
-            correlator: Correlator::new(checks),
+            correlator,
             dirty: HashSet::new(),
             cursor,
             drain: CancellationToken::new(),
             lost: AtomicBool::new(false),
         };
+        job.conclude(outcome, None, now).await;
         loop {
             let reports = job.app.store.reports_after(job.cursor, REPLAY).await?;
             let Some(last) = reports.last().map(|report| report.id) else { break };
@@ -83,6 +92,8 @@ impl Job {
         let mut save = tokio::time::interval(SAVE_INTERVAL);
         save.set_missed_tick_behavior(MissedTickBehavior::Delay);
         save.reset();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let result = tokio::select! {
                 reports = committed.recv() => match reports {
@@ -90,10 +101,11 @@ impl Job {
                     // The writer has ended: everything committed is in.
                     None => break,
                 },
-                Some(input) = inputs.recv() => match input {
-                    Input::Acknowledge(request) => self.acknowledge(request).await,
-                    Input::Quiet(_) => Ok(()),
-                },
+                Some(input) = inputs.recv() => self.input(input).await,
+                _ = tick.tick() => {
+                    self.tick().await;
+                    Ok(())
+                }
                 _ = save.tick() => self.save().await,
             };
             if let Err(error) = result {
@@ -107,7 +119,7 @@ impl Job {
 
     async fn take(&mut self, reports: Vec<Committed>) -> Result<()> {
         let now = Timestamp::now();
-        let mut changes = Vec::new();
+        let mut all = Outcome::default();
         let watched = self.app.watched();
         for committed in reports {
             let key = (committed.host, committed.report.check.clone());
@@ -116,51 +128,89 @@ impl Job {
                 continue;
             }
             self.app.board.put(key.clone(), committed.report.clone());
-            let effect = self.correlator.apply(&watched.rules, Event::Report(committed));
-            if let Some(change) = self.in_words(&key, effect, None, now).await {
-                changes.push(change);
-            }
+            let outcome = self.correlator.apply(&watched.rules, Event::Report(committed), now);
+            all.effects.extend(outcome.effects);
+            all.touched.extend(outcome.touched);
             self.dirty.insert(key);
         }
-        self.write(changes, now).await;
+        self.conclude(all, None, now).await;
         Ok(())
     }
 
-    async fn acknowledge(&mut self, request: Acknowledge) -> Result<()> {
+    async fn input(&mut self, input: Input) -> Result<()> {
         let now = Timestamp::now();
-        let Ok(check) = request.finding.check_id.parse() else { return Ok(()) };
-        let key: CheckKey = (request.finding.host(), check);
-        let episode = u64::try_from(request.finding.episode).unwrap_or(0);
-        let effect = self.correlator.apply(&self.app.watched().rules, Event::Acknowledge { key: key.clone(), episode });
-        let by = ByPerson { name: &request.by, comment: request.comment.as_deref() };
-        match self.in_words(&key, effect, Some(by), now).await {
-            Some(change) => self.write(vec![change], now).await,
-            // Its check has left the registry: the finding is still a person's to acknowledge.
-            None => {
-                let by = ByPerson { name: &request.by, comment: request.comment.as_deref() };
-                let note = inbox::acknowledgement(&self.app, &request.finding, &by);
-                self.app.store.acknowledge_finding(&request.finding, &note, now).await?;
-            }
+        let event = match input {
+            Input::Decide(request) => return self.decide(request, now).await,
+            Input::Quiet(quiet) => Event::Quiet(quiet),
+            Input::Dependencies(dependencies) => Event::Dependencies(dependencies),
+        };
+        let outcome = self.correlator.apply(&self.app.watched().rules, event, now);
+        self.conclude(outcome, None, now).await;
+        Ok(())
+    }
+
+    /// Signs of life that somebody waits for, and time.
+    async fn tick(&mut self) {
+        let (now, watched) = (Timestamp::now(), self.app.watched());
+        let mut all = Outcome::default();
+        let awaited: Vec<_> = self.correlator.awaited().collect();
+        let seen = awaited.into_iter().filter_map(|host| Some((host, self.app.fleet.last_seen(host)?)));
+        let seen: Vec<_> = seen.map(|(host, at)| Event::Seen(host, at)).collect();
+        for event in seen.into_iter().chain([Event::Tick]) {
+            let outcome = self.correlator.apply(&watched.rules, event, now);
+            all.effects.extend(outcome.effects);
+            all.touched.extend(outcome.touched);
+        }
+        self.conclude(all, None, now).await;
+    }
+
+    async fn decide(&mut self, request: Decide, now: Timestamp) -> Result<()> {
+        let Decide { finding, decision, by, comment, done } = request;
+        let Ok(check) = finding.check_id.parse() else { return Ok(()) };
+        let key: CheckKey = (finding.host(), check);
+        let episode = u64::try_from(finding.episode).unwrap_or(0);
+        let event = match decision {
+            Decision::Acknowledge => Event::Acknowledge { key, episode },
+            Decision::Close => Event::Close { key, episode },
+        };
+        let outcome = self.correlator.apply(&self.app.watched().rules, event, now);
+        let by = ByPerson { name: &by, comment: comment.as_deref() };
+        self.conclude(outcome, Some(&by), now).await;
+        // Its check has left the registry: the finding is still a person's to decide on.
+        let row = self.app.store.finding(&finding.id).await?;
+        let is_done = match decision {
+            Decision::Acknowledge => row.acknowledged_at().is_some() || row.state == "resolved",
+            Decision::Close => row.state == "resolved",
+        };
+        if !is_done {
+            let note = inbox::decision(&self.app, &finding, decision, &by);
+            self.app.store.decide_finding(&finding, decision, &note, now).await?;
         }
         // Whoever asked may have gone; it is stored all the same.
-        let _gone = request.done.send(());
+        let _gone = done.send(());
         Ok(())
+    }
+
+    /// Puts what the correlator says into words and writes it with the states
+    /// that made it.
+    async fn conclude(&mut self, outcome: Outcome, by: Option<&ByPerson<'_>>, now: Timestamp) {
+        let mut keys: HashSet<CheckKey> = outcome.touched.into_iter().collect();
+        let mut changes = Vec::with_capacity(outcome.effects.len());
+        for effect in outcome.effects {
+            keys.insert(effect.key.clone());
+            // A person moved one finding; what follows from that is the correlator's.
+            let by = by.filter(|_| changes.is_empty());
+            changes.extend(self.in_words(effect, by, now).await);
+        }
+        self.dirty.extend(keys.iter().cloned());
+        self.write(changes, &keys, now).await;
     }
 
     /// Words need the store (names of hosts), whose failure must not lose an
     /// effect that the state already holds: it is tried until it works.
-    async fn in_words(
-        &self,
-        key: &CheckKey,
-        effect: Option<Effect>,
-        by: Option<ByPerson<'_>>,
-        now: Timestamp,
-    ) -> Option<Change> {
-        let effect = effect?;
-        let state = self.correlator.check(key)?.clone();
+    async fn in_words(&self, effect: Effect, by: Option<&ByPerson<'_>>, now: Timestamp) -> Option<Change> {
         loop {
-            let by = by.as_ref().map(|by| ByPerson { name: by.name, comment: by.comment });
-            match inbox::change(&self.app, effect.clone(), state.clone(), by, now).await {
+            match inbox::change(&self.app, effect.clone(), by, now).await {
                 Ok(change) => return change,
                 Err(error) if self.drain.is_cancelled() => {
                     tracing::error!("an effect was not written, the next start replays it: {error}");
@@ -177,12 +227,14 @@ impl Job {
 
     /// Writes effects, again and again until it works: agents slow down behind
     /// it, and nothing is said twice.
-    async fn write(&mut self, changes: Vec<Change>, now: Timestamp) {
+    async fn write(&mut self, changes: Vec<Change>, keys: &HashSet<CheckKey>, now: Timestamp) {
         if changes.is_empty() {
             return;
         }
+        let states: Vec<_> =
+            keys.iter().filter_map(|key| Some((key.clone(), self.correlator.check(key)?.clone()))).collect();
         let rows = loop {
-            match self.app.store.apply(&changes, now).await {
+            match self.app.store.apply(&changes, &states, now).await {
                 Ok(rows) => break rows,
                 Err(error) if self.drain.is_cancelled() => {
                     tracing::error!("effects were not written, the next start replays them: {error}");

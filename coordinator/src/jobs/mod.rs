@@ -3,6 +3,7 @@
 
 pub mod advise;
 pub mod correlator;
+mod dependencies;
 mod dispatch;
 pub mod history;
 mod housekeeping;
@@ -40,6 +41,7 @@ pub fn start(app: &App, registry: String, tracker: &TaskTracker, stop: &Cancella
     every("nonces", Duration::from_secs(60), |app| Box::pin(housekeeping::nonces(app)));
     tracker.spawn(housekeeping::checkpoints(app.clone(), stop.clone()));
     tracker.spawn(registry::run(app.clone(), registry, stop.clone()));
+    tracker.spawn(dependencies::run(app.clone(), stop.clone()));
     tracker.spawn(history::run(app.clone(), stop.clone()));
     tracker.spawn(liveness::run(app.clone(), stop.clone()));
     tracker.spawn(watchdog::run(app.clone(), stop.clone()));

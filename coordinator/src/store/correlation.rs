@@ -11,14 +11,14 @@ use super::{
     Store,
     actions::{self, NewAction},
     audit,
-    findings::{COLUMNS, FindingRow},
+    findings::{self, COLUMNS, FindingRow},
     hosts::HostKey,
     inbox::{self, Note},
     outbox::{self, NewMail},
     word,
 };
 use crate::{
-    correlate::{CheckKey, CheckState, Effect, Transition},
+    correlate::{CheckKey, CheckState, Effect, Hidden, Tell, Transition},
     error::{Error, Result, StoreContext as _},
 };
 
@@ -49,8 +49,6 @@ pub struct Change {
     pub messages: Vec<NewMail>,
     /// What A7 proposes with it, and says.
     pub proposal: Option<(NewAction, Note)>,
-    /// The check's state after it.
-    pub state: CheckState,
 }
 
 impl Store {
@@ -103,12 +101,19 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn apply(&self, changes: &[Change], now: Timestamp) -> Result<Vec<FindingRow>> {
+    pub async fn apply(
+        &self,
+        changes: &[Change],
+        states: &[(CheckKey, CheckState)],
+        now: Timestamp,
+    ) -> Result<Vec<FindingRow>> {
         let mut write = self.state().write().await?;
         let mut rows = Vec::with_capacity(changes.len());
         for change in changes {
             rows.extend(apply(&mut write, change, now).await?);
-            save(&mut write, &change.effect.key, &change.state).await?;
+        }
+        for (key, state) in states {
+            save(&mut write, key, state).await?;
         }
         write.commit().await?;
         Ok(rows)
@@ -133,58 +138,31 @@ async fn save(connection: &mut AnyConnection, key: &CheckKey, state: &CheckState
 
 async fn apply(connection: &mut AnyConnection, change: &Change, now: Timestamp) -> Result<Option<FindingRow>> {
     let episode = i64::try_from(change.effect.episode).unwrap_or(i64::MAX);
-    let moved =
-        match change.effect.transition {
-            Transition::Opened => open(connection, change, episode, now).await?,
-            Transition::Changed(_) => {
-                let report = &change.effect.report;
+    let moved = match change.effect.transition {
+        Transition::Opened => open(connection, change, episode, now).await?,
+        transition => {
+            let told = change.effect.tell == Some(Tell::Problem);
+            let moved = match transition {
+                // Whose words these are is not the finding's state.
+                Transition::Told | Transition::Grew(_) | Transition::AllResolved => {
+                    known(connection, change, episode).await?
+                }
+                _ => step(connection, change, episode, now).await?,
+            };
+            if moved && told {
                 sqlx::query(
-                    "update finding set severity = $3, status = $4, value = $5, unit = $6, text = $7, updated_ms = $8
-                 where fingerprint = $1 and episode = $2 and state <> 'resolved'",
+                    "update finding set told_ms = coalesce(told_ms, $3) where fingerprint = $1 and episode = $2",
                 )
                 .bind(&change.fingerprint)
                 .bind(episode)
-                .bind(change.effect.severity.as_str())
-                .bind(report.status.as_str())
-                .bind(report.value)
-                .bind(&report.unit)
-                .bind(&report.text)
                 .bind(now.as_ms())
                 .execute(&mut *connection)
                 .await
-                .context("change the finding")?
-                .rows_affected()
-                    > 0
+                .context("note that the finding was told")?;
             }
-            Transition::Acknowledged => sqlx::query(
-                "update finding set state = 'acknowledged', acknowledged_ms = $3, acknowledged_by = $4, updated_ms = $3
-                 where fingerprint = $1 and episode = $2 and state = 'open'",
-            )
-            .bind(&change.fingerprint)
-            .bind(episode)
-            .bind(now.as_ms())
-            .bind(&change.actor)
-            .execute(&mut *connection)
-            .await
-            .context("acknowledge the finding")?
-            .rows_affected()
-                > 0,
-            Transition::Resolved => {
-                sqlx::query(
-                    "update finding set state = 'resolved', resolved_ms = $3, updated_ms = $4
-                 where fingerprint = $1 and episode = $2 and state <> 'resolved'",
-                )
-                .bind(&change.fingerprint)
-                .bind(episode)
-                .bind(change.effect.report.observed_at.as_ms())
-                .bind(now.as_ms())
-                .execute(&mut *connection)
-                .await
-                .context("resolve the finding")?
-                .rows_affected()
-                    > 0
-            }
-        };
+            moved
+        }
+    };
     if !moved {
         return Ok(None);
     }
@@ -196,14 +174,11 @@ async fn apply(connection: &mut AnyConnection, change: &Change, now: Timestamp) 
     .fetch_one(&mut *connection)
     .await
     .context("read the finding")?;
-    inbox::say(connection, &row.thread_id, &change.note, now).await?;
+    if !inbox::say(connection, &row.thread_id, &change.note, now).await? {
+        return Ok(None);
+    }
     if change.effect.transition == Transition::Resolved {
-        sqlx::query("update agent_threads set state = 'closed' where id = $1")
-            .bind(&row.thread_id)
-            .execute(&mut *connection)
-            .await
-            .context("close the thread")?;
-        actions::withdraw_proposals(connection, &row.id, now).await?;
+        findings::close(connection, &row, now).await?;
     }
     for message in &change.messages {
         outbox::insert(connection, &row.id, message, now).await?;
@@ -212,7 +187,12 @@ async fn apply(connection: &mut AnyConnection, change: &Change, now: Timestamp) 
         Transition::Opened => "finding.opened",
         Transition::Changed(_) => "finding.changed",
         Transition::Acknowledged => "finding.acknowledged",
+        Transition::Hidden(_) => "finding.suppressed",
+        Transition::Shown(_) => "finding.shown",
+        Transition::Told => "finding.told",
+        Transition::Grew(_) => "finding.grew",
         Transition::Resolved => "finding.resolved",
+        Transition::AllResolved => "finding.all_resolved",
     };
     let entry = audit::NewEntry {
         at: now,
@@ -228,12 +208,101 @@ async fn apply(connection: &mut AnyConnection, change: &Change, now: Timestamp) 
     Ok(Some(row))
 }
 
+/// What a transition makes of a finding that is not resolved.
+async fn step(connection: &mut AnyConnection, change: &Change, episode: i64, now: Timestamp) -> Result<bool> {
+    let (effect, report) = (&change.effect, &change.effect.report);
+    let (kind, by, joined) = hidden(connection, effect).await?;
+    let is_resolved = matches!(effect.transition, Transition::Resolved);
+    let is_acknowledged = matches!(effect.transition, Transition::Acknowledged);
+    let state = if is_resolved {
+        "resolved"
+    } else if is_acknowledged {
+        "acknowledged"
+    } else if kind.is_some() {
+        "suppressed"
+    } else {
+        "open"
+    };
+    // What was acknowledged stays so, and an end changes nothing of what it was.
+    let done = sqlx::query(
+        "update finding set
+             state = case when state = 'acknowledged' and $3 <> 'resolved' then state else $3 end,
+             severity = $4, status = $5, value = $6, unit = $7, text = $8, updated_ms = $9,
+             hidden_kind = $10, hidden_by = $11, joined_id = coalesce($12, joined_id), flapping = $13, stale = $14,
+             resolved_ms = $15, acknowledged_ms = coalesce(acknowledged_ms, $16),
+             acknowledged_by = coalesce(acknowledged_by, $17)
+         where fingerprint = $1 and episode = $2 and state <> 'resolved'",
+    )
+    .bind(&change.fingerprint)
+    .bind(episode)
+    .bind(state)
+    .bind(effect.severity.as_str())
+    .bind(if is_resolved { report.status.as_str() } else { effect.status.as_str() })
+    .bind(report.value)
+    .bind(&report.unit)
+    .bind(&report.text)
+    .bind(now.as_ms())
+    .bind(kind)
+    .bind(by)
+    .bind(joined)
+    .bind(i64::from(effect.flapping))
+    .bind(i64::from(effect.stale))
+    .bind(is_resolved.then(|| effect.ended_at(now).as_ms()))
+    .bind(is_acknowledged.then_some(now.as_ms()))
+    .bind(is_acknowledged.then_some(change.actor.as_str()))
+    .execute(connection)
+    .await
+    .context("change the finding")?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Why a finding is not told, by what, and the finding that it has joined.
+async fn hidden(
+    connection: &mut AnyConnection,
+    effect: &Effect,
+) -> Result<(Option<&'static str>, Option<String>, Option<String>)> {
+    Ok(match &effect.hidden {
+        Some(Hidden::Cause { host, check, episode }) => {
+            (Some("cause"), id_of(connection, *host, check, *episode).await?, None)
+        }
+        Some(Hidden::Quiet { id, kind }) => (Some(kind.as_str()), Some(id.clone()), None),
+        Some(Hidden::Group { host, episode, .. }) => {
+            (None, None, id_of(connection, *host, &effect.key.1, *episode).await?)
+        }
+        Some(Hidden::Waits { .. }) | None => (None, None, None),
+    })
+}
+
+async fn id_of(connection: &mut AnyConnection, host: HostKey, check: &CheckId, episode: u64) -> Result<Option<String>> {
+    let row: Option<(String,)> =
+        sqlx::query_as("select id from finding where host_key = $1 and check_id = $2 and episode = $3")
+            .bind(host.0)
+            .bind(check.as_str())
+            .bind(i64::try_from(episode).unwrap_or(i64::MAX))
+            .fetch_optional(connection)
+            .await
+            .context("read the finding")?;
+    Ok(row.map(|(id,)| id))
+}
+
+async fn known(connection: &mut AnyConnection, change: &Change, episode: i64) -> Result<bool> {
+    let (count,): (i64,) = sqlx::query_as("select count(*) from finding where fingerprint = $1 and episode = $2")
+        .bind(&change.fingerprint)
+        .bind(episode)
+        .fetch_one(connection)
+        .await
+        .context("read the finding")?;
+    Ok(count > 0)
+}
+
 async fn open(connection: &mut AnyConnection, change: &Change, episode: i64, now: Timestamp) -> Result<bool> {
     let (report, thread) = (&change.effect.report, Uuid::now_v7().to_string());
+    let (kind, by, joined) = hidden(connection, &change.effect).await?;
     let inserted = sqlx::query(
         "insert into finding (id, fingerprint, episode, scenario, check_id, host_key, persona, severity, state, title,
-             status, value, unit, text, thread_id, opened_ms, updated_ms)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, 'open', $9, $10, $11, $12, $13, $14, $15, $16)
+             status, value, unit, text, thread_id, opened_ms, updated_ms, hidden_kind, hidden_by, joined_id, told_ms,
+             flapping, stale)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $17, $9, $10, $11, $12, $13, $14, $15, $16, $18, $19, $20, $21, $22, $23)
          on conflict (fingerprint, episode) do nothing",
     )
     .bind(&change.finding_id)
@@ -245,13 +314,20 @@ async fn open(connection: &mut AnyConnection, change: &Change, episode: i64, now
     .bind(change.persona.as_str())
     .bind(change.effect.severity.as_str())
     .bind(&change.title)
-    .bind(report.status.as_str())
+    .bind(change.effect.status.as_str())
     .bind(report.value)
     .bind(&report.unit)
     .bind(&report.text)
     .bind(&thread)
     .bind(change.effect.since.as_ms())
     .bind(now.as_ms())
+    .bind(if kind.is_some() { "suppressed" } else { "open" })
+    .bind(kind)
+    .bind(by)
+    .bind(joined)
+    .bind(change.effect.tell.map(|_| now.as_ms()))
+    .bind(i64::from(change.effect.flapping))
+    .bind(i64::from(change.effect.stale))
     .execute(&mut *connection)
     .await
     .context("open the finding")?;

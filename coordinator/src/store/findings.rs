@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::{AnyConnection, FromRow};
 
 use super::{
-    Cursor, Page, Store, audit,
+    Cursor, Page, Store, actions, audit,
     hosts::HostKey,
     inbox::{self, Note},
 };
@@ -49,6 +49,15 @@ pub struct FindingRow {
     /// By whom it was acknowledged.
     pub acknowledged_by: Option<String>,
     resolved_ms: Option<i64>,
+    /// Why it is not told: `cause`, `silence`, `maintenance` or `backup`.
+    pub hidden_kind: Option<String>,
+    /// The finding or the window that hides it.
+    pub hidden_by: Option<String>,
+    /// The finding that it has joined.
+    pub joined_id: Option<String>,
+    told_ms: Option<i64>,
+    flapping: i64,
+    stale: i64,
 }
 
 impl FindingRow {
@@ -81,10 +90,29 @@ impl FindingRow {
     pub fn resolved_at(&self) -> Option<Timestamp> {
         self.resolved_ms.map(Timestamp::from_ms)
     }
+
+    /// When it was told beside its thread.
+    #[must_use]
+    pub fn told_at(&self) -> Option<Timestamp> {
+        self.told_ms.map(Timestamp::from_ms)
+    }
+
+    /// Whether its check changes too often to tell each time.
+    #[must_use]
+    pub const fn is_flapping(&self) -> bool {
+        self.flapping != 0
+    }
+
+    /// Whether the problem is that nothing is heard of its check any more.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        self.stale != 0
+    }
 }
 
 pub(super) const COLUMNS: &str = "id, fingerprint, episode, scenario, check_id, host_key, persona, severity, state, \
-     title, status, value, unit, text, thread_id, opened_ms, updated_ms, acknowledged_ms, acknowledged_by, resolved_ms";
+     title, status, value, unit, text, thread_id, opened_ms, updated_ms, acknowledged_ms, acknowledged_by, resolved_ms, \
+     hidden_kind, hidden_by, joined_id, told_ms, flapping, stale";
 
 /// Which findings to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +130,25 @@ pub struct AdviceRow {
     pub source: String,
     /// The advice as JSON.
     pub document: String,
+}
+
+/// What a person decides on a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is known.
+    Acknowledge,
+    /// It is over.
+    Close,
+}
+
+/// With a finding its thread ends, and what was proposed for it.
+pub(super) async fn close(connection: &mut AnyConnection, row: &FindingRow, now: Timestamp) -> Result<()> {
+    sqlx::query("update agent_threads set state = 'closed' where id = $1")
+        .bind(&row.thread_id)
+        .execute(&mut *connection)
+        .await
+        .context("close the thread")?;
+    actions::withdraw_proposals(connection, &row.id, now).await
 }
 
 pub(super) async fn select(connection: &mut AnyConnection, id: &str) -> Result<FindingRow> {
@@ -202,34 +249,68 @@ impl Store {
         Ok(true)
     }
 
-    /// Acknowledges an open finding without the correlator.
+    /// What a person decides on a finding whose check is not watched any more.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn acknowledge_finding(&self, finding: &FindingRow, note: &Note, now: Timestamp) -> Result<()> {
+    pub async fn decide_finding(
+        &self,
+        finding: &FindingRow,
+        decision: Decision,
+        note: &Note,
+        now: Timestamp,
+    ) -> Result<()> {
+        let (update, verb) = match decision {
+            Decision::Acknowledge => (
+                "update finding set state = 'acknowledged', acknowledged_ms = $2, acknowledged_by = $3, updated_ms = $2
+                 where id = $1 and state in ('open', 'suppressed')",
+                "finding.acknowledged",
+            ),
+            Decision::Close => (
+                "update finding set state = 'resolved', resolved_ms = $2, updated_ms = $2
+                 where id = $1 and state <> 'resolved' and $3 <> ''",
+                "finding.closed",
+            ),
+        };
         let mut write = self.state().write().await?;
-        let changed = sqlx::query(
-            "update finding set state = 'acknowledged', acknowledged_ms = $2, acknowledged_by = $3, updated_ms = $2
-             where id = $1 and state = 'open'",
-        )
-        .bind(&finding.id)
-        .bind(now.as_ms())
-        .bind(&note.author)
-        .execute(&mut *write)
-        .await
-        .context("acknowledge the finding")?;
+        let changed = sqlx::query(update)
+            .bind(&finding.id)
+            .bind(now.as_ms())
+            .bind(&note.author)
+            .execute(&mut *write)
+            .await
+            .context("decide on the finding")?;
         if changed.rows_affected() > 0 {
             inbox::say(&mut write, &finding.thread_id, note, now).await?;
+            if decision == Decision::Close {
+                close(&mut write, finding, now).await?;
+            }
             let entry = audit::NewEntry {
                 at: now,
                 actor: &note.author,
-                verb: "finding.acknowledged",
+                verb,
                 object: ("finding", &finding.id),
                 detail: &finding.fingerprint,
             };
             audit::insert(&mut write, entry).await?;
         }
         write.commit().await
+    }
+
+    /// Findings that another one explains or that have joined it, oldest first.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn findings_hidden_by(&self, id: &str) -> Result<Vec<FindingRow>> {
+        let mut read = self.state().read().await?;
+        sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "select {COLUMNS} from finding where state <> 'resolved' and (hidden_by = $1 or joined_id = $1)
+             order by opened_ms, id limit 500"
+        )))
+        .bind(id)
+        .fetch_all(&mut *read)
+        .await
+        .context("read the findings")
     }
 
     /// Unresolved findings by severity, for `/metrics` and health.

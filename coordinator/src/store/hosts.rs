@@ -7,7 +7,7 @@ use farol_protocol::{
     frame::{Hello, JournalHead},
     registry::Registry,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Any, AnyConnection, FromRow, QueryBuilder};
 use uuid::Uuid;
 
@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// A host inside the coordinator and its databases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct HostKey(pub(crate) i64);
 
 /// Where a host's identity stands.

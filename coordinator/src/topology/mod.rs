@@ -6,6 +6,7 @@
 //! what depends to what it depends on, carries its evidence, and is one that a
 //! person can confirm, remove or add.
 
+pub(crate) mod drawn;
 pub mod graph;
 pub mod impact;
 mod matching;
