@@ -135,7 +135,7 @@ impl Dispatch {
 #[derive(Debug)]
 pub enum Input {
     /// A person decides on a finding.
-    Decide(Decide),
+    Decide(Box<Decide>),
     /// What is kept quiet from now on, all of it.
     Quiet(Vec<Quiet>),
     /// What needs what from now on, all of it.
@@ -261,8 +261,8 @@ impl Shared {
 
     async fn decide(&self, by: &Operator, row: FindingRow, decision: Decision, comment: Option<&str>) -> Result<()> {
         let (done, told) = oneshot::channel();
-        let request =
-            Decide { finding: row, decision, by: by.name().to_owned(), comment: comment.map(str::to_owned), done };
+        let (by, comment) = (by.name().to_owned(), comment.map(str::to_owned));
+        let request = Box::new(Decide { finding: row, decision, by, comment, done });
         let gone = || Error::Refused("the coordinator is stopping; try again in a moment".to_owned());
         self.correlator.send(Input::Decide(request)).await.map_err(|_| gone())?;
         told.await.map_err(|_| gone())

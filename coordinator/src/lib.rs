@@ -8,6 +8,7 @@ pub mod action;
 pub mod advice;
 pub mod app;
 pub mod auth;
+pub mod cause;
 pub mod checks;
 pub mod cli;
 pub mod config;
@@ -26,6 +27,7 @@ pub mod metrics;
 pub mod notify;
 pub mod output;
 pub mod remediation;
+pub mod replay;
 pub mod roster;
 pub mod signals;
 #[cfg(farol_simulation)]

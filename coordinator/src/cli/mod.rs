@@ -12,6 +12,7 @@ mod inventory;
 mod keys;
 mod lists;
 mod output;
+mod replay;
 mod schema;
 mod show;
 mod signing_keys;
@@ -162,6 +163,15 @@ pub enum Once {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Where the data is.
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Put recorded reports through the correlator again and say what another registry would have found
+    Replay {
+        /// What to replay.
+        #[command(flatten)]
+        flags: replay::ReplayFlags,
         /// Where the data is.
         #[command(flatten)]
         data: Data,
@@ -731,6 +741,7 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Check { name, registry, json, data } => {
             check::run(&data, registry.as_deref(), name.as_deref(), json).await
         }
+        Once::Replay { flags, data } => replay::run(&data, &flags).await,
         Once::Registry(RegistryCommand::Check { file, data }) => check::registry(&data, file.as_deref()),
         Once::Integration(command) => integrations::run(command).await,
         Once::Topology { host, dot, to } => topology::show(&to, host.as_deref(), dot).await,

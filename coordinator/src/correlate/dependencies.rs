@@ -1,6 +1,6 @@
 //! Which host needs which: the part of the topology that explains outages.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque, hash_map::Entry};
 
 use crate::store::hosts::HostKey;
 
@@ -76,6 +76,23 @@ impl Dependencies {
                 path.push((there, further));
             }
         }
+    }
+
+    /// How many steps each host is from `start` along what it needs, itself
+    /// included.
+    #[must_use]
+    pub fn distances(&self, start: HostKey) -> HashMap<HostKey, u32> {
+        let mut steps = HashMap::from([(start, 0)]);
+        let mut queue = VecDeque::from([(start, 0)]);
+        while let Some((host, step)) = queue.pop_front() {
+            for there in self.needs.get(&host).into_iter().flat_map(Needs::each) {
+                if let Entry::Vacant(place) = steps.entry(there) {
+                    place.insert(step + 1);
+                    queue.push_back((there, step + 1));
+                }
+            }
+        }
+        steps
     }
 
     /// What a host needs directly.

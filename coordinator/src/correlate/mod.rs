@@ -220,6 +220,14 @@ impl Correlator {
         self.agenda.peek().map(|Reverse((at, _))| *at)
     }
 
+    /// Nobody could have been heard until `now`: everybody gets the whole time
+    /// again.
+    pub fn was_away(&mut self, now: Timestamp) {
+        for check in &mut self.checks {
+            check.heard_at = now;
+        }
+    }
+
     /// Takes one event in. `now` never goes back by more than clocks do: what
     /// is due later is due later.
     pub fn apply(&mut self, rules: &Rules, event: Event, now: Timestamp) -> Outcome {

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     advice::Advice,
     app::App,
+    cause::{self, Verdict},
     error::Error,
     store::findings::{FindingRow, Which},
 };
@@ -85,6 +86,8 @@ pub(super) struct FindingDetail {
     finding: FindingView,
     /// Null until it is written.
     advice: Option<Advice>,
+    /// What probably caused it.
+    cause: Verdict,
     /// Findings that it explains, or that have joined it.
     explains: Vec<FindingView>,
 }
@@ -168,7 +171,8 @@ pub(super) async fn one(State(app): State<App>, Segment(id): Segment<String>) ->
         let host = names.get(&row.host()).cloned().unwrap_or_default();
         view(row, host)
     });
-    Ok(Json(FindingDetail { explains: explains.collect(), finding: view(row, host), advice }))
+    let cause = cause::of(&app, &row).await?;
+    Ok(Json(FindingDetail { explains: explains.collect(), cause, finding: view(row, host), advice }))
 }
 
 /// Acknowledges a finding

@@ -7,6 +7,7 @@ use crate::{
     action::State,
     advice::{self, Context, FindingFacts, ProposalFact, ReportFact},
     app::{App, Shared},
+    cause,
     error::{Error, Result},
     events::Noun,
     store::{
@@ -14,7 +15,7 @@ use crate::{
         inbox::Note,
         serde_word,
     },
-    text,
+    text::{self, Course},
 };
 
 /// Reports that the context may draw from.
@@ -35,6 +36,18 @@ pub(super) async fn pass(app: App) -> Result<()> {
 }
 
 async fn advise(app: &App, row: &FindingRow) -> Result<()> {
+    let verdict = cause::of(app, row).await?;
+    if let (true, Some(first)) = (verdict.determined, verdict.ranking.first()) {
+        let likely = Course::Likely { text: &first.text, host: &first.host, before_ms: first.before_ms };
+        let note = Note {
+            author: Persona::A0.as_str().to_owned(),
+            by_person: false,
+            kind: "cause",
+            body: likely.in_words(app.language()),
+            effect_key: format!("cause/{}", row.id),
+        };
+        app.store.say(&row.thread_id, &note, Timestamp::now()).await?;
+    }
     let context = context(app, row).await?;
     let advice = advice::advise(app.llm.as_ref(), &context).await;
     if let Some(reason) = &advice.fallback_reason {

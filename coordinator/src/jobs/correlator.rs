@@ -140,7 +140,7 @@ impl Job {
     async fn input(&mut self, input: Input) -> Result<()> {
         let now = Timestamp::now();
         let event = match input {
-            Input::Decide(request) => return self.decide(request, now).await,
+            Input::Decide(request) => return self.decide(*request, now).await,
             Input::Quiet(quiet) => Event::Quiet(quiet),
             Input::Dependencies(dependencies) => Event::Dependencies(dependencies),
         };

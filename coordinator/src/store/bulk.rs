@@ -213,6 +213,23 @@ impl Store {
         rows.iter().map(committed).collect()
     }
 
+    /// The report before the first one that arrived from `since` on, and the
+    /// newest one.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn reports_since(&self, since: Timestamp) -> Result<(i64, i64)> {
+        let mut read = self.telemetry().read().await?;
+        sqlx::query_as(
+            "select coalesce(min(case when received_ms >= $1 then id end) - 1, coalesce(max(id), 0)),
+                    coalesce(max(id), 0) from report",
+        )
+        .bind(since.as_ms())
+        .fetch_one(&mut *read)
+        .await
+        .context("find the reports")
+    }
+
     /// The newest reports, of one host where one is given.
     ///
     /// # Errors

@@ -51,6 +51,15 @@ pub enum Course<'a> {
         /// Its last report.
         since: Timestamp,
     },
+    /// What probably caused it.
+    Likely {
+        /// What happened there.
+        text: &'a str,
+        /// Where.
+        host: &'a str,
+        /// How long before.
+        before_ms: i64,
+    },
     /// A person closed it.
     Closed {
         /// Who.
@@ -134,6 +143,14 @@ impl Course<'_> {
                     "No outcome of this check since {since}: nobody knows how it is.",
                 )
             }
+            Self::Likely { text, host, before_ms } => {
+                let (text, host, before) = (quote(text), quote(host), duration(before_ms.max(0)));
+                say!(
+                    language,
+                    "Causa provável: {text} em {host}, {before} antes.",
+                    "Probable cause: {text} on {host}, {before} before.",
+                )
+            }
             Self::Closed { by, comment } => {
                 let (by, comment) = (quote(by), commented(comment));
                 say!(language, "Encerrado por {by}{comment}", "Closed by {by}{comment}")
@@ -161,6 +178,7 @@ mod tests {
             (Course::Flapping, vec![]),
             (Course::Risen { open_ms: 3_600_000 }, vec!["1"]),
             (Course::NoReports { since }, vec!["2023"]),
+            (Course::Likely { text: "Reinício", host: "vm9", before_ms: 120_000 }, vec!["Reinício", "vm9", "2"]),
             (Course::Closed { by: "ana", comment: Some("retirado") }, vec!["ana", "retirado"]),
         ];
         for (course, values) in all {

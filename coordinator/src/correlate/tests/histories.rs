@@ -214,7 +214,7 @@ fn an_episode_is_told_once_and_over_once_in_that_order_whatever_happens() {
         }
     }
     assert!(episodes > 5_000 && messages > 2_500, "{episodes} episodes, {messages} messages");
-    println!("{} histories, {episodes} episodes, {messages} messages", histories());
+    eprintln!("{} histories, {episodes} episodes, {messages} messages", histories());
 }
 
 /// A coordinator with what it has written, ended and started anew at any point.
@@ -320,7 +320,7 @@ fn a_crash_between_any_two_steps_loses_and_repeats_nothing() {
         }
         watch.end_after_crashes(seed, &site.correlator);
     }
-    println!("{} histories, {crashes} crashes", histories());
+    eprintln!("{} histories, {crashes} crashes", histories());
 }
 
 impl Watch {
@@ -363,7 +363,7 @@ fn events_that_have_nothing_to_do_with_each_other_commute() {
             }
             effects.sort_by(|a, b| (a.key.0, a.report.observed_at).cmp(&(b.key.0, b.report.observed_at)));
             let mut states: Vec<_> = correlator.checks().map(|(key, state)| (key.clone(), state.clone())).collect();
-            states.sort_by(|a, b| a.0.cmp(&b.0));
+            states.sort_by_key(|(key, _)| key.clone());
             (effects, states)
         };
         let turned: Vec<_> = events.chunks(2).flat_map(|pair| [pair[1].clone(), pair[0].clone()]).collect();
