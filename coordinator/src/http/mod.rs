@@ -22,6 +22,7 @@ mod operators;
 mod opn;
 mod permissions;
 mod problem;
+mod quiet;
 mod roster;
 mod scenarios;
 mod serve;
@@ -113,6 +114,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(opn::interfaces))
         .routes(routes!(opn::metrics))
         .routes(routes!(events::stream))
+        .routes(routes!(quiet::now))
+        .routes(routes!(quiet::silences, quiet::silence))
+        .routes(routes!(quiet::end_silence))
+        .routes(routes!(quiet::maintenance, quiet::plan))
+        .routes(routes!(quiet::change, quiet::switch, quiet::end))
         .routes(routes!(tickets::open))
         .routes(routes!(alertmanager::take))
         .routes(routes!(signals::list, signals::add))

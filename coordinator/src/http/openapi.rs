@@ -35,6 +35,7 @@ const PATH: &str = "/api/openapi.json";
         (name = "history", description = "What hosts and checks showed over time"),
         (name = "topology", description = "What stands on what"),
         (name = "findings", description = "Problems"),
+        (name = "quiet", description = "When nobody is told: silences, maintenance, backups"),
         (name = "actions", description = "Steps on hosts, which people decide on"),
         (name = "operators", description = "People who sign approvals, and their keys"),
         (name = "integrations", description = "Systems that checks ask with credentials"),
