@@ -30,7 +30,7 @@ pub enum SilenceCommand {
     Add {
         /// What is meant.
         #[command(flatten)]
-        scope: ScopeFlags,
+        scope: Box<ScopeFlags>,
         /// Only the check of this finding
         #[arg(long, value_name = "FINDING", conflicts_with_all = ["hosts", "sites", "scenario", "check", "all"])]
         finding: Option<String>,
@@ -64,10 +64,10 @@ pub enum MaintenanceCommand {
         name: String,
         /// When.
         #[command(flatten)]
-        window: WindowFlags,
+        window: Box<WindowFlags>,
         /// What is meant.
         #[command(flatten)]
-        scope: ScopeFlags,
+        scope: Box<ScopeFlags>,
         /// Why
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         comment: String,
@@ -255,7 +255,7 @@ fn said(to: &Connection, document: &Value, words: impl Fn(&Value) -> String) -> 
     if to.json {
         return output::json(document);
     }
-    let lines: Vec<String> = words(document).lines().map(|line| plain_keeping_indent(line)).collect();
+    let lines: Vec<String> = words(document).lines().map(plain_keeping_indent).collect();
     output::line(&lines.join("\n"))
 }
 

@@ -17,6 +17,7 @@ mod inbox;
 mod ingest;
 mod integrations;
 mod internal;
+mod maintenance;
 mod openapi;
 mod operators;
 mod opn;
@@ -25,6 +26,7 @@ mod problem;
 mod quiet;
 mod roster;
 mod scenarios;
+mod scope;
 mod serve;
 mod signals;
 mod tickets;
@@ -117,8 +119,8 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(quiet::now))
         .routes(routes!(quiet::silences, quiet::silence))
         .routes(routes!(quiet::end_silence))
-        .routes(routes!(quiet::maintenance, quiet::plan))
-        .routes(routes!(quiet::change, quiet::switch, quiet::end))
+        .routes(routes!(maintenance::list, maintenance::plan))
+        .routes(routes!(maintenance::change, maintenance::switch, maintenance::end))
         .routes(routes!(tickets::open))
         .routes(routes!(alertmanager::take))
         .routes(routes!(signals::list, signals::add))

@@ -83,7 +83,8 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
     let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
     let problem = ResponseBuilder::new().description("A problem").content("application/problem+json", content).build();
     for item in document.paths.paths.values_mut() {
-        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+        let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        for operation in methods.into_iter().flatten() {
             for (status, response) in &mut operation.responses.responses {
                 if let RefOr::T(response) = response
                     && response.description.is_empty()

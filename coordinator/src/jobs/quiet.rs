@@ -311,8 +311,8 @@ scenarios:
         let given = Given { silences: &[silence], maintenance: &[maintenance], ..NOTHING };
         let silence = "silence/1".to_owned();
         let maintenance = "maintenance/2".to_owned();
-        assert_eq!(ids(&given, at(4)), [silence.clone()]);
-        assert_eq!(ids(&given, at(5)), [maintenance.clone(), silence]);
+        assert_eq!(ids(&given, at(4)), [silence.as_str()]);
+        assert_eq!(ids(&given, at(5)), [maintenance.as_str(), silence.as_str()]);
         assert_eq!(ids(&given, at(10)), [maintenance]);
         assert_eq!(ids(&given, at(15)), [""; 0]);
         let present = in_force(&given, &places(), &registry(), at(5));

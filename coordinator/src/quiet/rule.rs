@@ -103,7 +103,7 @@ impl Rule {
                     rule.by_day = list(value).map(day).collect::<Result<_, _>>()?;
                 }
                 "BYMONTHDAY" => {
-                    rule.by_month_day = list(value).map(|text| month_day(text)).collect::<Result<_, _>>()?;
+                    rule.by_month_day = list(value).map(month_day).collect::<Result<_, _>>()?;
                 }
                 "WKST" => rule.week_starts = weekday(value)?,
                 "BYHOUR" | "BYMINUTE" | "BYSECOND" => {

@@ -174,7 +174,7 @@ impl TryFrom<RawMaintenance> for Maintenance {
 
     fn try_from(raw: RawMaintenance) -> Result<Self> {
         let duration = Duration::from_millis(u64::try_from(raw.duration_ms).unwrap_or(0));
-        let window = Window::parse(&raw.starts, &raw.zone, duration, raw.repeats.as_deref())
+        let window = Window::read(&raw.starts, &raw.zone, duration, raw.repeats.as_deref())
             .map_err(|error| Error::Corrupt { what: "maintenance window", value: format!("{}: {error}", raw.id) })?;
         Ok(Self {
             plan: Plan {
@@ -586,9 +586,9 @@ mod tests {
             let page = store.silences(which, at, &Cursor::start(), 10).await.expect("readable");
             page.items.into_iter().map(|row| row.id).collect()
         };
-        assert_eq!(ids(Which::Current, now).await, [second.id.clone(), first.id.clone()]);
+        assert_eq!(ids(Which::Current, now).await, [second.id.as_str(), first.id.as_str()]);
         let later = now.plus_ms(11 * 60_000);
-        assert_eq!(ids(Which::Current, later).await, [second.id.clone()]);
+        assert_eq!(ids(Which::Current, later).await, [second.id.as_str()]);
         assert_eq!(store.silences_in_force(later).await.expect("readable").len(), 1);
 
         let ended = store.end_silence(&by, &second.id, later).await.expect("ended");

@@ -315,8 +315,9 @@ async fn the_command_line_silences_plans_previews_and_ends() {
     farol(&site, &["maintenance", "end", &id]).await.unwrap();
     let all: Value = serde_json::from_str(&farol(&site, &["maintenance", "--all", "--json"]).await.unwrap()).unwrap();
     assert_eq!((&all["items"][0]["ended_by"], all["items"].as_array().unwrap().len()), (&json!("ana"), 1));
-    let refused = farol(&site, &[&add[..], &["--repeat", "FREQ=SOON"]].concat()).await.unwrap_err();
-    assert!(format!("{refused:#}").contains("cannot be used multiple times"), "{refused:#}");
+    let wrong = [&["maintenance", "add", "patches"][..], &window, &["--repeat", "FREQ=SOON", "--site", "lab"]].concat();
+    let refused = farol(&site, &wrong).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("FREQ is DAILY, WEEKLY or MONTHLY"), "{refused:#}");
 }
 
 /// Looks at Proxmox, and at two of its guests.
