@@ -232,7 +232,7 @@ async fn whoever_may_acknowledge_may_silence_but_not_everything_and_not_plan() {
 #[tokio::test(flavor = "multi_thread")]
 async fn maintenance_is_in_force_in_its_window_and_says_when_it_comes_again() {
     let site = Site::start(REGISTRY, &[]).await.unwrap();
-    // Every day from an hour ago for two hours, by a clock that is four hours behind or three.
+    // Every day, from an hour ago for two hours.
     let start = OffsetDateTime::now_utc() - Duration::hours(1);
     let local = start.format(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]")).unwrap();
     let body = json!({"name": "nightly", "sites": ["lab"], "start": local, "zone": "UTC", "duration": "2h",
