@@ -27,6 +27,7 @@ use crate::{
     metrics::Metrics,
     notify::Mailer,
     output::Outputs,
+    quiet,
     store::{
         Store,
         bulk::Bulk,
@@ -63,6 +64,8 @@ pub struct Shared {
     pub board: Board,
     /// What the graph is drawn from, beside what is stored.
     pub topology: Topology,
+    /// What keeps problems from being told.
+    pub quiet: quiet::Live,
     /// What changed.
     pub events: Events,
     /// What running actions write.

@@ -30,6 +30,8 @@ pub enum Noun {
     Scenario,
     /// What stands on what: a host's inventory, or a person's correction.
     Topology,
+    /// A silence, maintenance or a backup; its id says which, before the slash.
+    Quiet,
 }
 
 /// Something changed.

@@ -26,6 +26,7 @@ pub mod jobs;
 pub mod metrics;
 pub mod notify;
 pub mod output;
+pub mod quiet;
 pub mod remediation;
 pub mod replay;
 pub mod roster;
@@ -111,6 +112,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         trust,
         board: Board::default(),
         topology: topology::Live::default(),
+        quiet: quiet::Live::default(),
         events: events::Events::default(),
         outputs: output::Outputs::default(),
         metrics: metrics::Metrics::default(),

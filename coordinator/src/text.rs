@@ -26,6 +26,7 @@ pub(crate) use say;
 mod advice;
 mod course;
 mod line;
+mod quiet;
 mod signal;
 mod words;
 
@@ -34,6 +35,7 @@ use words::{commented, elapsed, measured, quote, sentence, stated};
 pub use advice::{Fact, Piece, Reading};
 pub use course::Course;
 pub use line::Line;
+pub use quiet::{QuietReason, window};
 pub use signal::SignalTitle;
 pub use words::{
     Measure, beginning, class_words, clock, duration, effect, final_words, number, plain, reason_words, severity_word,

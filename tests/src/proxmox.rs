@@ -33,6 +33,8 @@ pub struct Cluster {
     pub forbidden: BTreeSet<String>,
     /// Nodes that do not answer the others.
     pub away: BTreeSet<String>,
+    /// Tasks that run, by node. They are no part of the list of those that have ended.
+    pub active: BTreeMap<String, Vec<Value>>,
 }
 
 impl FakeProxmox {
@@ -67,6 +69,27 @@ impl FakeProxmox {
                     row["status"] = json!(if row["type"] == "node" { "offline" } else { "unknown" });
                 }
             });
+        });
+    }
+
+    /// Starts a backup on a node: of the guest `id`, or of those that the rest
+    /// of its `command` line says where `id` is empty. `started` in seconds.
+    pub fn start_backup(&self, node: &str, id: &str, started: i64, command: Option<&str>) {
+        let upid = format!("UPID:{node}:000A:000B:{started:X}:vzdump:{id}:root@pam:");
+        let command = command.map_or_else(|| id.to_owned(), str::to_owned);
+        self.change(|cluster| {
+            let log = json!([{"n": 1, "t": format!("INFO: starting new backup job: vzdump {command}")}]);
+            cluster.data.insert(format!("/nodes/{node}/tasks/{upid}/log"), log);
+            let row = json!({"upid": upid, "node": node, "pid": 7, "pstart": 8, "starttime": started, "type": "vzdump",
+                "id": id, "user": "root@pam", "status": "RUNNING"});
+            cluster.active.entry(node.to_owned()).or_default().push(row);
+        });
+    }
+
+    /// The backups of a node end well.
+    pub fn end_backups(&self, node: &str) {
+        self.change(|cluster| {
+            cluster.active.remove(node);
         });
     }
 
@@ -200,6 +223,7 @@ impl Cluster {
             data: data.into_iter().map(|(path, data)| (path.to_owned(), data)).collect(),
             forbidden: BTreeSet::new(),
             away: BTreeSet::new(),
+            active: BTreeMap::new(),
         }
     }
 
@@ -249,7 +273,11 @@ impl Cluster {
         if self.forbidden.contains(path) {
             return refused(403, "Permission check failed (/, Sys.Audit)");
         }
-        let Some(data) = self.data.get(path) else {
+        let node = path.strip_prefix("/nodes/").and_then(|rest| rest.strip_suffix("/tasks"));
+        let active = node.filter(|_| asked.parameter("source") == Some("active"));
+        let active = active.map(|node| json!(self.active.get(node).cloned().unwrap_or_default()));
+        let unescaped = path.replace("%3A", ":").replace("%40", "@");
+        let Some(data) = active.as_ref().or_else(|| self.data.get(&unescaped)) else {
             return refused(501, &format!("Method 'GET {path}' not implemented"));
         };
         let data = match (data.as_array(), asked.parameter("typefilter"), asked.parameter("errors")) {

@@ -4,6 +4,7 @@
 //! all share, so a target that hangs holds up its own checks and no other.
 
 mod by_hand;
+mod saving;
 mod schedule;
 pub(crate) mod seen;
 pub(crate) mod system;
@@ -25,8 +26,8 @@ use farol_protocol::{
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::told::forget as forget_told;
 pub use self::{by_hand::ByHand, schedule::Schedule};
+pub(crate) use self::{saving::forget as forget_backups, told::forget as forget_told};
 use self::{
     seen::{MAX_TEXT, Seen},
     system::Asking,
@@ -187,7 +188,10 @@ impl Runner {
         }
         if let (Target::System(spec), Some(seen)) = (&check.target, seen) {
             tokio::select! {
-                () = self.tell(watched, scenario, spec, seen) => {}
+                () = async {
+                    self.note_backups(watched, scenario, spec, &seen).await;
+                    self.tell(watched, scenario, spec, seen).await;
+                } => {}
                 () = self.app.stop.cancelled() => {}
             }
         }

@@ -84,6 +84,18 @@ impl Client {
         self.send(self.http.request(Method::POST, self.address(path)?).json(body)).await
     }
 
+    /// Changes a part of what is there.
+    pub(super) async fn patch(&self, path: &[&str], body: &Value) -> Result<Value> {
+        let request = self.http.request(Method::PATCH, self.address(path)?).json(body);
+        self.send(request).await.map(|(_, document)| document)
+    }
+
+    /// Ends what is there. Answers what it was.
+    pub(super) async fn delete(&self, path: &[&str]) -> Result<Value> {
+        let request = self.http.request(Method::DELETE, self.address(path)?);
+        self.send(request).await.map(|(_, document)| document)
+    }
+
     async fn send<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<(u16, T)> {
         let response =
             request.header(AUTHORIZATION, self.token.clone()).send().await.map_err(|error| self.unreachable(&error))?;

@@ -12,6 +12,7 @@ mod inventory;
 mod keys;
 mod lists;
 mod output;
+mod quiet;
 mod replay;
 mod schema;
 mod show;
@@ -189,6 +190,31 @@ pub enum Once {
         /// Print it for Graphviz
         #[arg(long, conflicts_with = "json")]
         dot: bool,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// List silences that are in force
+    Silences {
+        /// Past ones too
+        #[arg(long)]
+        all: bool,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Set or end a silence
+    #[command(subcommand)]
+    Silence(quiet::SilenceCommand),
+    /// List maintenance, plan it, take it back
+    #[command(args_conflicts_with_subcommands = true)]
+    Maintenance {
+        /// What else to do with maintenance.
+        #[command(subcommand)]
+        command: Option<quiet::MaintenanceCommand>,
+        /// What was taken back too
+        #[arg(long)]
+        all: bool,
         /// How to reach the coordinator.
         #[command(flatten)]
         to: Connection,
@@ -745,6 +771,10 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Registry(RegistryCommand::Check { file, data }) => check::registry(&data, file.as_deref()),
         Once::Integration(command) => integrations::run(command).await,
         Once::Topology { host, dot, to } => topology::show(&to, host.as_deref(), dot).await,
+        Once::Silences { all, to } => quiet::silences(&to, all).await,
+        Once::Silence(command) => quiet::silence(command).await,
+        Once::Maintenance { command: None, all, to } => quiet::maintenances(&to, all).await,
+        Once::Maintenance { command: Some(command), .. } => quiet::maintenance(command).await,
         Once::Openapi => output::json(&crate::http::document()),
         Once::Schema { out } => schema::export(out.as_deref()),
     }
@@ -865,6 +895,15 @@ mod tests {
             "farol topology",
             "farol topology vm112 --dot",
             "farol topology --json --url http://127.0.0.1:1",
+            "farol silences --all --json",
+            "farol silence add --host vm112 --for 2h --comment disk",
+            "farol silence add --finding 0190f5d2 --comment known --json",
+            "farol silence end 0190f5d2-7b7c-7000-8000-000000000000",
+            "farol maintenance --all",
+            "farol maintenance add patches --start 2026-11-22T02:00 --zone UTC --for 2h --repeat FREQ=WEEKLY --site lab",
+            "farol maintenance add power --start 2026-11-22T02:00 --zone UTC --for 2h --all --dry-run",
+            "farol maintenance disable 0190f5d2 --json",
+            "farol maintenance end 0190f5d2",
             "farol openapi",
             "farol schema --out docs/schema/v1",
         ] {
@@ -905,6 +944,11 @@ mod tests {
             "farol key register ed25519:AAAA --operator ana",
             "farol integration add pve --kind nonsense --url x",
             "farol integration set pve --insecure --verify",
+            "farol silence add --host vm112",
+            "farol silence add --host vm112 --for 0s --comment x",
+            "farol silence add --all --host vm112 --comment x",
+            "farol silence add --finding 1 --host vm112 --comment x",
+            "farol maintenance add patches --zone UTC --for 2h --all",
             "farol sail",
         ] {
             let error = parse(line).expect_err(line);

@@ -115,6 +115,7 @@ const fn name(noun: Noun) -> &'static str {
         Noun::Action => "action",
         Noun::Scenario => "scenario",
         Noun::Topology => "topology",
+        Noun::Quiet => "quiet",
     }
 }
 
@@ -124,7 +125,8 @@ mod tests {
 
     #[test]
     fn an_event_has_the_name_of_its_noun() {
-        for noun in [Noun::Host, Noun::Finding, Noun::Thread, Noun::Action, Noun::Scenario, Noun::Topology] {
+        for noun in [Noun::Host, Noun::Finding, Noun::Thread, Noun::Action, Noun::Scenario, Noun::Topology, Noun::Quiet]
+        {
             assert_eq!(serde_json::to_value(noun).expect("serializable"), name(noun));
         }
     }

@@ -17,13 +17,16 @@ mod inbox;
 mod ingest;
 mod integrations;
 mod internal;
+mod maintenance;
 mod openapi;
 mod operators;
 mod opn;
 mod permissions;
 mod problem;
+mod quiet;
 mod roster;
 mod scenarios;
+mod scope;
 mod serve;
 mod signals;
 mod tickets;
@@ -113,6 +116,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(opn::interfaces))
         .routes(routes!(opn::metrics))
         .routes(routes!(events::stream))
+        .routes(routes!(quiet::now))
+        .routes(routes!(quiet::silences, quiet::silence))
+        .routes(routes!(quiet::end_silence))
+        .routes(routes!(maintenance::list, maintenance::plan))
+        .routes(routes!(maintenance::change, maintenance::switch, maintenance::end))
         .routes(routes!(tickets::open))
         .routes(routes!(alertmanager::take))
         .routes(routes!(signals::list, signals::add))

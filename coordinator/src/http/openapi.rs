@@ -35,6 +35,7 @@ const PATH: &str = "/api/openapi.json";
         (name = "history", description = "What hosts and checks showed over time"),
         (name = "topology", description = "What stands on what"),
         (name = "findings", description = "Problems"),
+        (name = "quiet", description = "When nobody is told: silences, maintenance, backups"),
         (name = "actions", description = "Steps on hosts, which people decide on"),
         (name = "operators", description = "People who sign approvals, and their keys"),
         (name = "integrations", description = "Systems that checks ask with credentials"),
@@ -82,7 +83,8 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
     let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
     let problem = ResponseBuilder::new().description("A problem").content("application/problem+json", content).build();
     for item in document.paths.paths.values_mut() {
-        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+        let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        for operation in methods.into_iter().flatten() {
             for (status, response) in &mut operation.responses.responses {
                 if let RefOr::T(response) = response
                     && response.description.is_empty()

@@ -24,6 +24,8 @@ pub(crate) enum Permission {
     Decide,
     /// A role that corrects the graph of dependencies.
     Correct,
+    /// A role that plans maintenance.
+    Maintain,
     /// A role that posts telemetry for hosts, or a host for itself.
     Ingest,
     /// The same, or the token that senders of signals share.
@@ -43,7 +45,7 @@ impl Permission {
             }
             Self::Ingest | Self::Signals => crate::ingest::ROLES,
             Self::Trust => &[Role::SuperAdmin],
-            Self::Propose => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator, Role::Devops],
+            Self::Propose | Self::Maintain => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator, Role::Devops],
         }
     }
 
@@ -55,6 +57,7 @@ impl Permission {
             Self::Propose => "asking for actions",
             Self::Decide => "deciding on actions",
             Self::Correct => "correcting the topology",
+            Self::Maintain => "planning maintenance",
             Self::Ingest => "posting telemetry",
             Self::Signals => "posting signals",
             Self::Trust => "managing keys and integrations",
@@ -93,7 +96,7 @@ const fn change(method: Method, path: &'static str, permission: Permission) -> R
 
 const PAGE: &[&str] = &["limit", "cursor"];
 
-use Permission::{Correct, Decide, Ingest, Internal, OpsView, Propose, Public, RunScenario, Signals, Trust};
+use Permission::{Correct, Decide, Ingest, Internal, Maintain, OpsView, Propose, Public, RunScenario, Signals, Trust};
 
 static TABLE: &[Row] = &[
     // The operations agents' own API.
@@ -149,6 +152,16 @@ static TABLE: &[Row] = &[
     get("/opn/{id}/health", OpsView),
     get("/opn/{id}/interfaces", OpsView),
     get("/opn/{id}/metrics", OpsView),
+    get("/api/v1/quiet", OpsView),
+    list("/api/v1/silences", &["state", "limit", "cursor"]),
+    // Whoever may acknowledge may silence.
+    write("/api/v1/silences", OpsView),
+    change(Method::DELETE, "/api/v1/silences/{id}", OpsView),
+    list("/api/v1/maintenance", &["state", "limit", "cursor"]),
+    write("/api/v1/maintenance", Maintain),
+    change(Method::PUT, "/api/v1/maintenance/{id}", Maintain),
+    change(Method::PATCH, "/api/v1/maintenance/{id}", Maintain),
+    change(Method::DELETE, "/api/v1/maintenance/{id}", Maintain),
     list("/api/v1/events", &["last_event_id"]),
     write("/api/v1/findings/{id}/issue", Propose),
     write("/api/v1/alertmanager", Signals),
@@ -257,6 +270,7 @@ mod tests {
             assert_eq!(holds(role, Permission::Correct), first_three);
             assert_eq!(holds(role, Permission::Trust), role == Role::SuperAdmin);
             assert_eq!(holds(role, Permission::Propose), first_three || role == Role::Devops);
+            assert_eq!(holds(role, Permission::Maintain), first_three || role == Role::Devops);
         }
     }
 

@@ -60,9 +60,15 @@ impl Job {
         }
         let now = Timestamp::now();
         let mut correlator = Correlator::new(&app.watched().rules, checks, now);
-        // Before the first report: what explains it must be known.
+        // Before the first report: what explains it, or keeps it quiet, must be known.
+        let quiet = super::quiet::at_start(&app, now).await?;
         let dependencies = drawn::dependencies(&app).await?;
-        let outcome = correlator.apply(&app.watched().rules, Event::Dependencies(dependencies), now);
+        let mut outcome = Outcome::default();
+        for event in [Event::Dependencies(dependencies), Event::Quiet(quiet)] {
+            let more = correlator.apply(&app.watched().rules, event, now);
+            outcome.effects.extend(more.effects);
+            outcome.touched.extend(more.touched);
+        }
         let mut job = Self {
             app,
             correlator,

@@ -66,5 +66,6 @@ pub(super) async fn checkpoints(app: App, stop: CancellationToken) {
 pub(super) async fn integrations(app: App) -> Result<()> {
     app.integrations.refresh(&app.store).await?;
     crate::checks::forget_told(&app);
+    crate::checks::forget_backups(&app);
     Ok(())
 }

@@ -9,6 +9,7 @@ pub mod history;
 mod housekeeping;
 mod liveness;
 mod mail;
+mod quiet;
 pub(crate) mod registry;
 mod signals;
 mod trust;
@@ -44,6 +45,7 @@ pub fn start(app: &App, registry: String, tracker: &TaskTracker, stop: &Cancella
     tracker.spawn(dependencies::run(app.clone(), stop.clone()));
     tracker.spawn(history::run(app.clone(), stop.clone()));
     tracker.spawn(liveness::run(app.clone(), stop.clone()));
+    tracker.spawn(quiet::run(app.clone(), stop.clone()));
     tracker.spawn(watchdog::run(app.clone(), stop.clone()));
 }
 

@@ -91,6 +91,7 @@ pub async fn serve(
         fleet: fleet::Fleet::default(),
         board: Board::default(),
         topology: crate::topology::Live::default(),
+        quiet: crate::quiet::Live::default(),
         events: crate::events::Events::default(),
         metrics: crate::metrics::Metrics::default(),
         wake: Wake::default(),

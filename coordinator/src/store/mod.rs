@@ -18,6 +18,7 @@ pub mod inbox;
 pub mod integrations;
 pub mod keys;
 pub mod outbox;
+pub mod quiet;
 pub mod runs;
 pub mod signals;
 pub mod steps;

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use farol_protocol::{Timestamp, inventory::Inventory};
+use farol_protocol::Timestamp;
 
-use super::{Confidence, Correction, EdgeKind, Graph, Input, KnownHost, graph};
+use super::{Confidence, Correction, EdgeKind, Graph, Input, gather::Gathered, graph};
 use crate::{
     app::Shared,
     correlate::{Dependencies, Needs},
     error::{Error, Result},
-    store::hosts::{Enrolment, HostKey},
+    store::hosts::HostKey,
 };
 
 /// Names and ids of hosts: corrections keep the ids, people see the names.
@@ -46,38 +46,12 @@ impl Names {
 /// Draws the graph of everything that is known now. Hosts whose identity was
 /// taken back are no part of it.
 pub(crate) async fn draw(app: &Shared) -> Result<Graph> {
-    let now = Timestamp::now();
     let names = Names::read(app).await?;
-    let hosts = app.store.hosts().await?;
-    let rows = app.store.inventories().await?;
     let corrections = app.store.corrections().await?;
     let corrections = corrections.into_iter().filter(|row| row.revoked_at.is_none());
     let corrections = corrections.map(|row| names.named(row.correction)).collect();
-    let said = app.topology.facts.all(now);
-    let watched = app.watched();
-    let mut known: Vec<(_, KnownHost)> = Vec::with_capacity(hosts.len());
-    for host in hosts.into_iter().filter(|host| host.enrolment != Enrolment::Revoked) {
-        let entry = watched.registry.host(&host.name);
-        let of = KnownHost {
-            site: host.site.or_else(|| entry.and_then(|entry| entry.site.clone())),
-            vmid: entry.and_then(|entry| entry.vmid),
-            parent: entry.and_then(|entry| entry.parent.clone()),
-            depends_on: entry.map(|entry| entry.depends_on.clone()).unwrap_or_default(),
-            inventory: None,
-            name: host.name,
-        };
-        known.push((host.key, of));
-    }
-    let draw = move || {
-        for row in rows {
-            let Some((_, host)) = known.iter_mut().find(|(key, _)| *key == row.host) else { continue };
-            match serde_json::from_str::<Inventory>(&row.body) {
-                Ok(inventory) => host.inventory = Some((inventory, row.observed_at)),
-                Err(error) => tracing::error!(host = host.name, "a stored inventory cannot be read: {error}"),
-            }
-        }
-        graph::build(&Input { hosts: known.into_iter().map(|(_, host)| host).collect(), said, corrections })
-    };
+    let gathered = Gathered::read(app, Timestamp::now()).await?;
+    let draw = move || graph::build(&Input { corrections, ..gathered.input() });
     // A large fleet's takes a while, and others wait for this thread.
     tokio::task::spawn_blocking(draw)
         .await

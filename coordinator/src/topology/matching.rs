@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Confidence, GuestFact, Why,
+    Confidence, GuestFact, Input, Why,
     resolve::{Index, Names, Whose},
 };
 
@@ -23,6 +23,28 @@ impl Match {
     pub(super) fn confidence(key: &str) -> Confidence {
         if matches!(key, "vmid" | "uuid" | "mac") { Confidence::Certain } else { Confidence::Likely }
     }
+}
+
+/// The hosts of all guests that integrations tell of, by the name of the
+/// integration and the guest's number there. What is not sure is left out.
+#[must_use]
+pub fn hosts_by_guest(input: &Input) -> BTreeMap<(String, u32), String> {
+    let index = Index::new(input);
+    let told: Vec<(&str, &GuestFact, Option<&str>)> = input
+        .said
+        .iter()
+        .filter(|said| said.is_fresh)
+        .flat_map(|said| {
+            let site = said.facts.host.as_deref().and_then(|host| index.host(host)?.site.as_deref());
+            said.facts.guests.iter().map(move |guest| (said.integration.as_str(), guest, site))
+        })
+        .collect();
+    let facts: Vec<(&GuestFact, Option<&str>)> = told.iter().map(|(_, guest, site)| (*guest, *site)).collect();
+    let hosts = told.iter().zip(hosts_of(&index, &facts)).filter_map(|((integration, guest, _), found)| match found {
+        Match::Host { name, .. } => Some((((*integration).to_owned(), guest.vmid), name)),
+        Match::None { .. } => None,
+    });
+    hosts.collect()
 }
 
 /// Finds the hosts of all guests at once, so that none is two. Each guest comes

@@ -7,6 +7,7 @@
 //! person can confirm, remove or add.
 
 pub(crate) mod drawn;
+pub(crate) mod gather;
 pub mod graph;
 pub mod impact;
 mod matching;
@@ -25,6 +26,7 @@ use farol_protocol::{Timestamp, inventory::Inventory};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::matching::hosts_by_guest;
 pub(crate) use self::resolve::is_inner;
 use crate::store::hosts::HostKey;
 

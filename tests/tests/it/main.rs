@@ -20,6 +20,7 @@ mod line;
 mod northbound;
 mod orders;
 mod partition;
+mod quiet;
 mod scenarios;
 mod services;
 mod shell_agent;

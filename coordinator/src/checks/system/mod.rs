@@ -35,7 +35,7 @@ use std::time::Duration;
 use farol_protocol::{Language, Timestamp, system::SystemProbe};
 use reqwest::Client;
 
-pub(crate) use self::phrase::shown;
+pub(crate) use self::{phrase::shown, proxmox::backups};
 use super::seen::Seen;
 use crate::{
     integrations::{

@@ -11,8 +11,11 @@ mod guests;
 mod members;
 mod replication;
 mod rows;
+mod running;
 mod storage;
 mod tasks;
+
+use std::collections::BTreeMap;
 
 use farol_protocol::{
     Language,
@@ -21,7 +24,7 @@ use farol_protocol::{
 
 use self::api::{Cluster, Trouble};
 use super::{Asking, Seen, phrase::shown};
-use crate::{integrations::Connection, text::say, topology::GuestFact};
+use crate::{integrations::Connection, quiet::RunningBackup, text::say, topology::GuestFact};
 
 pub(super) async fn ask(asking: &Asking<'_>, probe: &ProxmoxProbe, connection: &Connection) -> Seen {
     let seen = match Cluster::of(asking, connection) {
@@ -38,6 +41,18 @@ pub(super) async fn ask(asking: &Asking<'_>, probe: &ProxmoxProbe, connection: &
 pub(super) async fn facts(asking: &Asking<'_>, connection: &Connection) -> Result<Vec<GuestFact>, String> {
     let cluster = Cluster::of(asking, connection).map_err(|seen| shown(connection, seen).text)?;
     facts::read(&cluster).await.map_err(|trouble| shown(connection, trouble.seen(&cluster)).text)
+}
+
+/// The backups that it makes now, by node.
+///
+/// # Errors
+/// No node tells; the text says why.
+pub(crate) async fn backups(
+    asking: &Asking<'_>,
+    connection: &Connection,
+) -> Result<BTreeMap<String, Vec<RunningBackup>>, String> {
+    let cluster = Cluster::of(asking, connection).map_err(|seen| shown(connection, seen).text)?;
+    running::read(&cluster).await.map_err(|trouble| shown(connection, trouble.seen(&cluster)).text)
 }
 
 async fn look(cluster: &Cluster<'_>, probe: &ProxmoxProbe) -> Result<Seen, Trouble> {
