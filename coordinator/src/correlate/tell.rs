@@ -51,6 +51,15 @@ impl Correlator {
         if tells {
             self.leads(rules, slot, now);
         }
+        // What it explains has a cause further away now.
+        if matches!(
+            self.checks[slot].state.problem.as_ref().map(|problem| &problem.hidden),
+            Some(Some(Hidden::Cause { .. }))
+        ) {
+            for other in self.explained.get(&slot).cloned().unwrap_or_default() {
+                self.judge(rules, other, now, outcome);
+            }
+        }
         if let Some(leader) = was_joined {
             let check = self.checks[slot].key.1.clone();
             self.left(leader, &check, outcome);

@@ -19,6 +19,7 @@ mod kill_points;
 mod line;
 mod northbound;
 mod orders;
+mod outage;
 mod partition;
 mod quiet;
 mod scenarios;

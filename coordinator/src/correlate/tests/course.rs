@@ -157,6 +157,21 @@ fn a_problem_that_another_may_explain_waits_until_that_one_shows_that_it_lives()
 }
 
 #[test]
+fn a_service_whose_host_may_be_down_waits_and_is_explained_by_the_furthest_cause_once_that_is_known() {
+    let mut fleet = Fleet::new();
+    fleet.pass(100);
+    let mut effects = fleet.say(VM1, "web1", C);
+    effects.extend(fleet.pass(2));
+    effects.extend(fleet.say(VM1, SILENCE, C));
+    effects.extend(fleet.pass(2));
+    effects.extend(fleet.say(PVE1, SILENCE, C));
+    effects.extend(fleet.event(Event::Seen(FW1, at(fleet.now))));
+    assert_eq!(told(&effects), [told_of(PVE1, SILENCE, PROBLEM)]);
+    let cause = fleet.problem(VM1, "web1").and_then(|problem| problem.hidden.clone());
+    assert!(matches!(cause, Some(Hidden::Cause { host: PVE1, .. })), "{cause:?}");
+}
+
+#[test]
 fn nothing_waits_for_ever() {
     let mut fleet = Fleet::new();
     fleet.pass(100);
