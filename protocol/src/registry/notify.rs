@@ -16,8 +16,7 @@ pub const ROLES: [&str; 7] =
     ["super_admin", "ops_lead", "agentic_operator", "devops", "seo", "technician", "security_analyst"];
 
 /// Scenarios that are in no registry: of the coordinator's own checks, and of what others send.
-const OWN_SCENARIOS: [&str; 6] =
-    ["agent.silence", "host.telemetry", "host.clock", "host.identity", "signal", "alert"];
+const OWN_SCENARIOS: [&str; 6] = ["agent.silence", "host.telemetry", "host.clock", "host.identity", "signal", "alert"];
 /// Beginnings of the scenarios of what others send.
 const SENT: [&str; 2] = ["signal.", "alert."];
 /// Longest mail address.
@@ -190,8 +189,7 @@ fn to(doc: &RouteDoc) -> Result<To, Mistake> {
             Ok(To::Ntfy(rest.to_owned()))
         }
         "integration" => {
-            if !(1..=64).contains(&rest.len())
-                || !rest.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+            if !(1..=64).contains(&rest.len()) || !rest.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
             {
                 return Err(Mistake::at(place, format!("`{rest}` is not the name of an integration")));
             }
@@ -200,7 +198,10 @@ fn to(doc: &RouteDoc) -> Result<To, Mistake> {
             }
             let room = match (&doc.topic, &doc.room) {
                 (Some(_), Some(room)) => {
-                    return Err(Mistake::at(room.referenced, "a route has a `topic` (ntfy) or a `room` (Matrix), not both"));
+                    return Err(Mistake::at(
+                        room.referenced,
+                        "a route has a `topic` (ntfy) or a `room` (Matrix), not both",
+                    ));
                 }
                 (None, Some(room)) => {
                     check_room(&room.value).map_err(|why| Mistake::at(room.referenced, why))?;
@@ -277,10 +278,7 @@ mod tests {
         .expect("a section");
         assert_eq!(routes[0], Route::all(To::Email("root@example.org".to_owned()), Severity::High));
         assert_eq!((routes[1].at_least, routes[1].after), (Severity::Critical, Duration::from_secs(900)));
-        assert_eq!(
-            routes[1].to,
-            To::Integration { name: "phone".to_owned(), place: Some("plantao".to_owned()) }
-        );
+        assert_eq!(routes[1].to, To::Integration { name: "phone".to_owned(), place: Some("plantao".to_owned()) });
         assert_eq!(routes[2].scenarios, ["mail.*", "agent.silence", "alert.web"]);
         assert_eq!(routes[2].personas, [Persona::A5]);
         assert_eq!(routes[3].to, To::Ntfy("ops".to_owned()));
