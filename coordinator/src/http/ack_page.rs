@@ -132,7 +132,16 @@ async fn act(app: &App, token: &str) -> Result<Seen> {
     match app.acknowledge(&by, &link.finding_id, None).await {
         Ok(row) => {
             let host = app.store.host_by_key(row.host()).await?.name;
-            Ok(Seen::Acknowledged(Finding { row, host }, true))
+            let finding = Finding { row, host };
+            Ok(match finding.row.state.as_str() {
+                "acknowledged" => Seen::Acknowledged(finding, true),
+                "resolved" => Seen::Resolved(finding, true),
+                // It is kept quiet now, so there is nothing that anybody waits for.
+                _ => {
+                    app.store.give_link_back(token).await?;
+                    Seen::Open(finding)
+                }
+            })
         }
         Err(error) => {
             app.store.give_link_back(token).await?;

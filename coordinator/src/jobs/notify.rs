@@ -24,12 +24,14 @@ use crate::{
 
 /// Channels that are served at a time.
 const AT_ONCE: usize = 32;
-/// Messages that are looked at, the oldest first.
-const LOOK: i64 = 5000;
+/// Messages of a channel that are looked at, the oldest first.
+const LOOK: i64 = 200;
 /// Longest time without a look.
 const EVERY: Duration = Duration::from_secs(10);
 /// What a delivery that has begun gets to end when everything stops.
 const GRACE: Duration = Duration::from_secs(5);
+/// So often a server that limits is asked again as soon as it says.
+const PATIENT: u32 = 5;
 /// How often old links are forgotten.
 const FORGET: Duration = Duration::from_secs(3600);
 
@@ -210,7 +212,9 @@ async fn one(app: &Shared, id: &str) -> Result<bool> {
         }
         Err(SendError::Limited(error, wait)) => {
             app.store.pause_channel(&due.channel, now.plus(wait)).await?;
-            Delivery::Later { at: now.plus(wait), error }
+            // A server that always says `1` is asked less and less often all the same.
+            let at = if attempt > PATIENT { wait.max(back_off) } else { wait };
+            Delivery::Later { at: now.plus(at), error }
         }
         Err(SendError::Transient(error)) => Delivery::Later { at: now.plus(back_off), error },
     };

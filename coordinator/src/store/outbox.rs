@@ -318,7 +318,8 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
 }
 
 impl Store {
-    /// Everything that waits, oldest first, without its text.
+    /// What waits, oldest first, without its text: of each channel at most
+    /// `limit`, so that one that takes nothing hides no other.
     ///
     /// # Errors
     /// The store failed.
@@ -329,8 +330,10 @@ impl Store {
                  o.escalates, coalesce(f.state, '') as finding_state, coalesce((select p.state from outbox p
                      where p.finding_id = o.finding_id and p.channel = o.channel and p.recipient = o.recipient
                      and p.what = 'problem'), '') as problem_state
-             from outbox o left join finding f on f.id = o.finding_id
-             where o.state = 'pending' order by o.created_ms, o.id limit $1",
+             from (select outbox.*, row_number() over (partition by channel, recipient, escalates
+                     order by created_ms, id) as place from outbox where state = 'pending') o
+                 left join finding f on f.id = o.finding_id
+             where o.place <= $1 order by o.created_ms, o.id",
         )
         .bind(limit)
         .fetch_all(&mut *read)
@@ -369,7 +372,8 @@ impl Store {
         write.commit().await
     }
 
-    /// A message to deliver; none where it waits no more.
+    /// A message to deliver; none where it waits no more, or its problem has
+    /// not been told.
     ///
     /// # Errors
     /// The store failed.
@@ -382,7 +386,8 @@ impl Store {
              from outbox o left join finding f on f.id = o.finding_id
                  left join outbox p on p.finding_id = o.finding_id and p.channel = o.channel
                      and p.recipient = o.recipient and p.what = 'problem'
-             where o.id = $1 and o.state = 'pending' and o.escalates = 0",
+             where o.id = $1 and o.state = 'pending' and o.escalates = 0
+                 and (o.what = 'problem' or p.state is null or p.state = 'sent')",
         )
         .bind(id)
         .fetch_optional(&mut *read)

@@ -104,7 +104,7 @@ async fn deliver(store: &Store, now: Timestamp, mut outcome: impl FnMut(&Due) ->
         }
         for (_, ids) in queues {
             for id in ids {
-                let due = store.due_message(&id).await.expect("read").expect("it waits");
+                let Some(due) = store.due_message(&id).await.expect("read") else { continue };
                 let delivery = outcome(&due);
                 store.delivered(&id, &delivery, now).await.expect("written");
                 match delivery {
@@ -221,6 +221,21 @@ async fn a_dead_message_is_sent_again_by_a_person_and_its_recovery_with_it() {
     assert!(store.resend_message(&by, "nothing", now).await.is_err());
     let sent = deliver(&store, now, taken).await;
     assert_eq!(sent, [("a".to_owned(), "problem".to_owned()), ("a".to_owned(), "recovery".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_channel_that_takes_nothing_hides_no_other() {
+    let (_folder, store) = store().await;
+    let now = Timestamp::from_ms(1_000);
+    for _ in 0..5 {
+        let finding = finding(&store, "vm112", "web").await;
+        tell(&store, &finding, What::Problem, vec![(channel("a"), AT_ONCE), (channel("a2"), LATER)], now).await;
+    }
+    let finding = finding(&store, "vm112", "web").await;
+    tell(&store, &finding, What::Problem, vec![(channel("b"), AT_ONCE)], now.plus_ms(1)).await;
+    let waiting = store.waiting_messages(2).await.expect("read");
+    let of = |name: &str| waiting.iter().filter(|row| row.channel == name).count();
+    assert_eq!((of("a"), of("a2"), of("b")), (2, 2, 1), "{waiting:?}");
 }
 
 #[tokio::test]
