@@ -98,10 +98,11 @@ async fn look(app: &App, token: &str) -> Result<Seen> {
     } else if link.expires_at() <= Timestamp::now() {
         Seen::Expired(link.expires_at())
     } else {
-        match finding.row.state.as_str() {
-            "resolved" => Seen::Resolved(finding, false),
-            "acknowledged" => Seen::Acknowledged(finding, false),
-            _ => Seen::Open(finding),
+        // One that is kept quiet may be acknowledged too.
+        match (finding.row.state.as_str(), finding.row.acknowledged_at()) {
+            ("resolved", _) => Seen::Resolved(finding, false),
+            (_, Some(_)) => Seen::Acknowledged(finding, false),
+            (_, None) => Seen::Open(finding),
         }
     })
 }
@@ -133,14 +134,10 @@ async fn act(app: &App, token: &str) -> Result<Seen> {
         Ok(row) => {
             let host = app.store.host_by_key(row.host()).await?.name;
             let finding = Finding { row, host };
-            Ok(match finding.row.state.as_str() {
-                "acknowledged" => Seen::Acknowledged(finding, true),
-                "resolved" => Seen::Resolved(finding, true),
-                // It is kept quiet now, so there is nothing that anybody waits for.
-                _ => {
-                    app.store.give_link_back(token).await?;
-                    Seen::Open(finding)
-                }
+            Ok(if finding.row.state == "resolved" {
+                Seen::Resolved(finding, true)
+            } else {
+                Seen::Acknowledged(finding, true)
             })
         }
         Err(error) => {
