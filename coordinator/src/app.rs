@@ -25,7 +25,7 @@ use crate::{
     http_keys::HttpKeys,
     integrations::Integrations,
     metrics::Metrics,
-    notify::Mailer,
+    notify::{Heartbeat, Mailer},
     output::Outputs,
     quiet,
     store::{
@@ -72,6 +72,8 @@ pub struct Shared {
     pub outputs: Outputs,
     /// What is counted.
     pub metrics: Metrics,
+    /// How telling that the coordinator is alive goes.
+    pub heartbeat: Heartbeat,
     /// The model, where one is configured.
     pub llm: Option<Ollama>,
     /// How mail leaves, where that is configured.
@@ -99,7 +101,7 @@ pub struct Wake {
     pub dispatch: Dispatch,
     /// A scenario is to run now.
     pub checks: Notify,
-    /// A mail waits.
+    /// A message waits to leave.
     pub mail: Notify,
     /// A finding wants advice.
     pub advice: Notify,

@@ -22,6 +22,13 @@ impl Operator {
         Self { name: "cli".to_owned(), role: Role::SuperAdmin }
     }
 
+    /// Whoever holds a link that was sent to a channel. No token can have such
+    /// a name.
+    pub(crate) fn holder_of_link(recipient: &str, channel: &str) -> Self {
+        let name = if recipient.is_empty() { format!("via {channel}") } else { format!("{recipient} via {channel}") };
+        Self { name, role: Role::Technician }
+    }
+
     /// A persona, which may propose and speak but never decide.
     pub(crate) fn persona(persona: farol_protocol::registry::Persona) -> Requester {
         Requester(persona.as_str().to_owned())

@@ -38,6 +38,11 @@ struct File {
     smtp_url: Option<String>,
     mail_from: Option<String>,
     notify_email: Option<String>,
+    public_url: Option<String>,
+    ntfy_url: Option<String>,
+    ntfy_topic: Option<String>,
+    heartbeat_url: Option<String>,
+    heartbeat_url_every: Option<String>,
     llm_enabled: Option<bool>,
     llm_url: Option<String>,
     llm_model: Option<String>,
@@ -66,8 +71,14 @@ pub struct Config {
     pub retention: Duration,
     /// How long the points are kept that it is rolled up to.
     pub history: Keep,
-    /// Where mail goes.
+    /// How mail leaves.
     pub mail: Option<Mail>,
+    /// The ntfy server of routes that name no integration.
+    pub ntfy: Ntfy,
+    /// Where people reach the API, without a slash at the end; links need it.
+    pub public_url: Option<String>,
+    /// Who is told that the coordinator is alive.
+    pub heartbeat_url: Option<HeartbeatUrl>,
     /// The language model.
     pub llm: Option<Llm>,
     /// Token of `POST /api/v1/agents/internal/tick`.
@@ -83,8 +94,28 @@ pub struct Mail {
     pub url: String,
     /// Sender.
     pub from: String,
-    /// Recipient of high and critical findings.
-    pub to: String,
+    /// Recipient of high and critical findings where the registry has no routes.
+    pub to: Option<String>,
+}
+
+/// The ntfy server of the environment.
+#[derive(Clone)]
+pub struct Ntfy {
+    /// Base address.
+    pub url: String,
+    /// Topic of high and critical findings where the registry has no routes.
+    pub topic: Option<String>,
+    /// Access token.
+    pub token: Option<String>,
+}
+
+/// Who is told that the coordinator is alive. The address is a secret.
+#[derive(Clone)]
+pub struct HeartbeatUrl {
+    /// Asked with GET.
+    pub url: String,
+    /// How often.
+    pub every: Duration,
 }
 
 /// Where the model is.
@@ -107,7 +138,8 @@ impl std::fmt::Debug for Config {
             .field("southbound_addr", &self.southbound_addr)
             .field("registry", &self.registry)
             .field("llm", &self.llm)
-            .field("mail_to", &self.mail.as_ref().map(|mail| &mail.to))
+            .field("mail_to", &self.mail.as_ref().and_then(|mail| mail.to.as_ref()))
+            .field("public_url", &self.public_url)
             .finish_non_exhaustive()
     }
 }
@@ -179,7 +211,7 @@ impl Config {
                 duration("FAROL_HISTORY_HOURS", &text(None, "FAROL_HISTORY_HOURS", file.history_hours, "730d"))?,
             )?,
             mail: match (smtp_url, mail_to) {
-                (Some(url), Some(to)) => Some(Mail {
+                (Some(url), to) => Some(Mail {
                     url,
                     from: from("FAROL_MAIL_FROM", file.mail_from).unwrap_or_else(|| "farol@localhost".to_owned()),
                     to,
@@ -191,7 +223,30 @@ impl Config {
                             .to_owned(),
                     ));
                 }
-                (_, None) => None,
+                (None, None) => None,
+            },
+            ntfy: ntfy(
+                from("FAROL_NTFY_URL", file.ntfy_url),
+                from("DESK_OPS_NTFY_TOPIC", file.ntfy_topic),
+                env("FAROL_NTFY_TOKEN"),
+            )?,
+            public_url: from("FAROL_PUBLIC_URL", file.public_url)
+                .map(|url| base("FAROL_PUBLIC_URL", &url))
+                .transpose()?,
+            heartbeat_url: match from("FAROL_HEARTBEAT_URL", file.heartbeat_url) {
+                None => None,
+                Some(url) if is_http(&url) => Some(HeartbeatUrl {
+                    url: url.trim().to_owned(),
+                    every: duration(
+                        "FAROL_HEARTBEAT_URL_EVERY",
+                        &text(None, "FAROL_HEARTBEAT_URL_EVERY", file.heartbeat_url_every, "1m"),
+                    )?,
+                }),
+                Some(_) => {
+                    return Err(Error::Config(
+                        "FAROL_HEARTBEAT_URL is not an address that begins with https:// or http://".to_owned(),
+                    ));
+                }
             },
             llm: if llm_enabled {
                 Some(Llm {
@@ -223,6 +278,30 @@ impl Config {
 /// It cannot be read; the message names it.
 pub fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })
+}
+
+fn ntfy(url: Option<String>, topic: Option<String>, token: Option<String>) -> Result<Ntfy> {
+    let url = base("FAROL_NTFY_URL", url.as_deref().unwrap_or("https://ntfy.sh"))?;
+    let topic = topic.map(|topic| topic.trim().to_owned());
+    if let Some(topic) = topic.as_deref().filter(|topic| !farol_protocol::registry::notify::is_topic(topic)) {
+        return Err(Error::Config(format!(
+            "DESK_OPS_NTFY_TOPIC is `{topic}`, not a topic: 1 to 64 ASCII letters, digits, `-` and `_`"
+        )));
+    }
+    Ok(Ntfy { url, topic, token })
+}
+
+fn is_http(url: &str) -> bool {
+    reqwest::Url::parse(url.trim()).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// An address to which a path can be added.
+fn base(name: &str, url: &str) -> Result<String> {
+    let url = url.trim().trim_end_matches('/');
+    if !is_http(url) || url.contains(['?', '#', '@']) {
+        return Err(Error::Config(format!("{name} is not an address such as https://farol.example.org")));
+    }
+    Ok(url.to_owned())
 }
 
 fn websocket_url(value: String) -> Result<String> {
@@ -300,6 +379,16 @@ mod tests {
         assert!(says(&[("FAROL_HEARTBEAT", "often")]).contains("FAROL_HEARTBEAT"));
         assert!(says(&[("AGENTIC_LLM_ENABLED", "perhaps")]).contains("AGENTIC_LLM_ENABLED"));
         assert!(says(&[("DESK_ROOT_NOTIFY_EMAIL", "root@example.org")]).contains("FAROL_SMTP_URL"));
+        assert!(says(&[("DESK_OPS_NTFY_TOPIC", "a b")]).contains("DESK_OPS_NTFY_TOPIC"));
+        assert!(says(&[("FAROL_NTFY_URL", "ntfy.sh")]).contains("FAROL_NTFY_URL"));
+        for url in ["farol.lan", "https://", "https://farol.lan/?a=b", "https://me:secret@farol.lan"] {
+            let said = says(&[("FAROL_PUBLIC_URL", url)]);
+            assert!(said.contains("FAROL_PUBLIC_URL") && !said.contains("secret"), "{said}");
+        }
+        let said = says(&[("FAROL_HEARTBEAT_URL", "hc-ping.com/secret-uuid")]);
+        assert!(said.contains("FAROL_HEARTBEAT_URL") && !said.contains("secret"), "{said}");
+        let never = [("FAROL_HEARTBEAT_URL", "https://hc/x"), ("FAROL_HEARTBEAT_URL_EVERY", "never")];
+        assert!(says(&never).contains("FAROL_HEARTBEAT_URL_EVERY"));
 
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("farol.yaml");

@@ -116,6 +116,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         events: events::Events::default(),
         outputs: output::Outputs::default(),
         metrics: metrics::Metrics::default(),
+        heartbeat: notify::Heartbeat::default(),
         wake: Wake::default(),
         bulk,
         room: fleet::limits::Room::shared(),
@@ -218,7 +219,9 @@ fn ollama(config: &Config) -> Result<Option<Ollama>> {
 
 fn mailer(config: &Config) -> Result<Option<Mailer>> {
     let Some(mail) = &config.mail else { return Ok(None) };
-    notify::check_address(&mail.to).map_err(|error| Error::Config(format!("DESK_ROOT_NOTIFY_EMAIL: {error}")))?;
+    if let Some(to) = &mail.to {
+        notify::check_address(to).map_err(|error| Error::Config(format!("DESK_ROOT_NOTIFY_EMAIL: {error}")))?;
+    }
     let config = MailConfig { url: mail.url.clone(), from: mail.from.clone() };
     Mailer::new(&config).map(Some).map_err(|error| Error::Config(format!("FAROL_SMTP_URL or FAROL_MAIL_FROM: {error}")))
 }

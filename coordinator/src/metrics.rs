@@ -23,8 +23,31 @@ use crate::{
     store::{hosts::Enrolment, outbox::Delivery},
 };
 
-/// `Content-Type` of [`Metrics::encode`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How the text is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics, for who asks for it.
+    OpenMetrics,
+    /// What every Prometheus reads.
+    Text,
+}
+
+impl Format {
+    /// What the `Accept` header asks for.
+    #[must_use]
+    pub fn accepted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Text }
+    }
+
+    /// Its `Content-Type`.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Changed {
@@ -33,7 +56,13 @@ struct Changed {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabel {
+struct Beat {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Notified {
+    channel: &'static str,
     result: &'static str,
 }
 
@@ -74,7 +103,8 @@ pub struct Metrics {
     refused: Counter<u64, AtomicU64>,
     malformed_inventories: Counter<u64, AtomicU64>,
     transitions: Family<Changed, Counter>,
-    mails: Family<ResultLabel, Counter>,
+    notifications: Family<Notified, Counter>,
+    heartbeats: Family<Beat, Counter>,
     advice: Family<SourceLabel, Counter>,
     requests: Histograms,
     hosts: Family<State, Gauge>,
@@ -91,7 +121,8 @@ impl Default for Metrics {
         let refused = Counter::default();
         let malformed_inventories = Counter::default();
         let transitions = Family::default();
-        let mails = Family::default();
+        let notifications = Family::default();
+        let heartbeats = Family::default();
         let advice = Family::default();
         let buckets: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 4.0, 8));
         let requests = Histograms::new_with_constructor(buckets);
@@ -113,7 +144,8 @@ impl Default for Metrics {
             malformed_inventories.clone(),
         );
         registry.register("finding_transitions", "Findings opened, changed, resolved", transitions.clone());
-        registry.register("mails", "Deliveries of mail by result", mails.clone());
+        registry.register("notifications", "Tries to deliver messages", notifications.clone());
+        registry.register("heartbeats", "Heartbeats to FAROL_HEARTBEAT_URL by result", heartbeats.clone());
         registry.register("advice", "Advice given by source", advice.clone());
         registry.register("http_request_duration_seconds", "Requests to the API", requests.clone());
         registry.register("hosts", "Hosts by state", hosts.clone());
@@ -123,7 +155,7 @@ impl Default for Metrics {
             dropped.clone(),
         );
         registry.register("findings", "Unresolved findings by severity", findings.clone());
-        registry.register("outbox", "Mails by state", outbox.clone());
+        registry.register("outbox", "Messages by state", outbox.clone());
         Self {
             registry,
             batches,
@@ -131,7 +163,8 @@ impl Default for Metrics {
             refused,
             malformed_inventories,
             transitions,
-            mails,
+            notifications,
+            heartbeats,
             advice,
             requests,
             hosts,
@@ -175,14 +208,20 @@ impl Metrics {
         self.transitions.get_or_create(&Changed { transition, severity: severity.as_str() }).inc();
     }
 
-    /// A mail was tried.
-    pub fn mail(&self, delivery: &Delivery) {
+    /// A message was tried on a kind of channel.
+    pub fn notification(&self, channel: &'static str, delivery: &Delivery) {
         let result = match delivery {
-            Delivery::Sent => "sent",
+            Delivery::Sent { .. } => "sent",
             Delivery::Later { .. } => "retried",
             Delivery::Dead { .. } => "dead",
         };
-        self.mails.get_or_create(&ResultLabel { result }).inc();
+        self.notifications.get_or_create(&Notified { channel, result }).inc();
+    }
+
+    /// A heartbeat arrived outside, or did not.
+    pub fn heartbeat(&self, arrived: bool) {
+        let result = if arrived { "sent" } else { "failed" };
+        self.heartbeats.get_or_create(&Beat { result }).inc();
     }
 
     /// Advice was given.
@@ -196,11 +235,11 @@ impl Metrics {
         self.requests.get_or_create(&labels).observe(seconds);
     }
 
-    /// Everything as text, see [`CONTENT_TYPE`].
+    /// Everything as text.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn encode(&self, app: &Shared) -> Result<String> {
+    pub async fn encode(&self, app: &Shared, format: Format) -> Result<String> {
         self.hosts.clear();
         self.dropped.clear();
         for host in app.store.hosts().await? {
@@ -226,6 +265,66 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)
             .map_err(|error| Error::Refused(format!("the metrics cannot be written: {error}")))?;
-        Ok(text)
+        Ok(match format {
+            Format::OpenMetrics => text,
+            Format::Text => plain_text(&text),
+        })
+    }
+}
+
+/// OpenMetrics in the older format: there a counter's name ends in `_total` in
+/// its comments too, there is no type `info`, and nothing marks the end.
+fn plain_text(open: &str) -> String {
+    let mut text = String::with_capacity(open.len());
+    let mut help = None;
+    for line in open.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("HELP"), Some(_), Some(words)) => help = Some(words),
+            (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
+                let (suffix, kind) = match kind {
+                    "counter" => ("_total", "counter"),
+                    "info" => ("_info", "gauge"),
+                    "unknown" => ("", "untyped"),
+                    kind => ("", kind),
+                };
+                if let Some(help) = help.take() {
+                    text.push_str(&format!("# HELP {name}{suffix} {help}\n"));
+                }
+                text.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+            }
+            (Some("#"), ..) => {}
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_metrics_becomes_what_every_prometheus_reads() {
+        let open = "# HELP farol_build Version of it.\n# TYPE farol_build info\nfarol_build_info{version=\"1\"} 1\n\
+            # HELP farol_batches Batches.\n# TYPE farol_batches counter\nfarol_batches_total 3\n\
+            # HELP farol_s Time.\n# TYPE farol_s histogram\n# UNIT farol_s seconds\nfarol_s_sum 1.0\n# EOF\n";
+        assert_eq!(
+            plain_text(open),
+            "# HELP farol_build_info Version of it.\n# TYPE farol_build_info gauge\nfarol_build_info{version=\"1\"} 1\n\
+             # HELP farol_batches_total Batches.\n# TYPE farol_batches_total counter\nfarol_batches_total 3\n\
+             # HELP farol_s Time.\n# TYPE farol_s histogram\nfarol_s_sum 1.0\n"
+        );
+    }
+
+    #[test]
+    fn a_scraper_gets_what_it_asks_for() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        assert_eq!(Format::accepted(prometheus), Format::OpenMetrics);
+        assert_eq!(Format::accepted("*/*"), Format::Text);
+        assert_eq!(Format::accepted(""), Format::Text);
     }
 }

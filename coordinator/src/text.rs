@@ -26,6 +26,7 @@ pub(crate) use say;
 mod advice;
 mod course;
 mod line;
+mod notify;
 mod quiet;
 mod signal;
 mod words;
@@ -35,6 +36,7 @@ use words::{commented, elapsed, measured, quote, sentence, stated};
 pub use advice::{Fact, Piece, Reading};
 pub use course::Course;
 pub use line::Line;
+pub use notify::Notice;
 pub use quiet::{QuietReason, window};
 pub use signal::SignalTitle;
 pub use words::{

@@ -7,6 +7,7 @@
 
 mod correlation;
 mod links;
+pub mod notify;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -139,6 +140,8 @@ pub struct Registry {
     pub silence: Silence,
     /// How findings are made of reports.
     pub correlation: Correlation,
+    /// Who is told of what; none where the document does not say.
+    pub notify: Option<Vec<notify::Route>>,
 }
 
 /// A machine.
@@ -283,6 +286,8 @@ struct Doc {
     correlation: CorrelationDoc,
     #[serde(default)]
     scenarios: Vec<ScenarioDoc>,
+    #[serde(default)]
+    notify: Option<notify::NotifyDoc>,
 }
 
 #[derive(Deserialize)]
@@ -473,7 +478,9 @@ impl Registry {
             scenarios.push(resolve(scenario, &defaults, correlation.rise, &variables, &names)?);
         }
         alive_by(&doc.hosts, &scenarios)?;
+        let site_names: BTreeSet<&str> = sites.iter().map(|site| site.id.as_str()).collect();
         Ok(Self {
+            notify: doc.notify.map(|doc| notify::resolve(doc, &seen, &site_names)).transpose()?,
             language: doc.language,
             silence: Silence {
                 after: duration(&doc.silence.after)?,

@@ -21,10 +21,11 @@ use crate::{
 /// How long a test may take: the slowest firewall's own limit.
 const TEST_LIMIT_MS: u64 = 30_000;
 
-/// What shows best that an integration works.
-fn first_question(connection: &Connection) -> SystemProbe {
+/// What shows best that an integration works; none for one that takes messages.
+fn first_question(connection: &Connection) -> Option<SystemProbe> {
     let (integration, limits) = (connection.name.clone(), Limits::default());
-    match connection.kind {
+    Some(match connection.kind {
+        Kind::Ntfy | Kind::Matrix | Kind::Webhook | Kind::Alertmanager => return None,
         Kind::Proxmox => SystemProbe::Proxmox(ProxmoxProbe {
             integration,
             look: ProxmoxLook::Quorum,
@@ -60,7 +61,7 @@ fn first_question(connection: &Connection) -> SystemProbe {
             branch: None,
             limits,
         }),
-    }
+    })
 }
 
 /// Runs checks of a registry outside the schedule. Nothing is stored.
@@ -102,8 +103,8 @@ impl<'a> ByHand<'a> {
         Ok(reports)
     }
 
-    /// Asks an integration what its kind is asked first, and writes down
-    /// whether it answered.
+    /// Asks an integration what its kind is asked first, or sends a test message
+    /// through it, and writes down whether it answered.
     ///
     /// # Errors
     /// No such integration, or the store failed.
@@ -113,7 +114,23 @@ impl<'a> ByHand<'a> {
         let now = Timestamp::now();
         let id =
             format!("integration/{name}").parse().map_err(|_| Error::Refused(format!("`{name}` is not a name")))?;
-        let spec = SystemSpec { id, every_ms: 60_000, timeout_ms: TEST_LIMIT_MS, probe: first_question(&connection) };
+        let Some(probe) = first_question(&connection) else {
+            let seen = crate::notify::test(integrations.clients(), language, &connection, now).await;
+            integrations.note(store, &connection, &seen, now).await;
+            if seen.answered {
+                store.enable_channel(&format!("integration:{name}")).await?;
+            }
+            return Ok(Report {
+                check: id,
+                status: seen.status,
+                value: None,
+                unit: None,
+                text: seen.text,
+                observed_at: now,
+                cause: None,
+            });
+        };
+        let spec = SystemSpec { id, every_ms: 60_000, timeout_ms: TEST_LIMIT_MS, probe };
         let _turn = integrations.turn(Some(&connection.name), connection.kind.at_once()).await;
         // A person asks although it refused the credentials a while ago, and
         // when it takes them now the checks go on.

@@ -101,7 +101,7 @@ fn secret(file: Option<&Path>, replace: bool, kind: Kind) -> Result<Option<Secre
             text
         }
         Some(path) => config::read(path)?,
-        None if replace || kind == Kind::Docker => return Ok(None),
+        None if replace || kind.may_be_open() => return Ok(None),
         None if io::stdin().is_terminal() => {
             eprintln!("Type or paste the secret, then Enter (nothing but Enter for none). It shows on this screen.");
             let mut text = String::new();

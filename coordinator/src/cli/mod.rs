@@ -11,6 +11,7 @@ mod integrations;
 mod inventory;
 mod keys;
 mod lists;
+mod notifications;
 mod output;
 mod quiet;
 mod replay;
@@ -73,11 +74,28 @@ pub enum Once {
         #[command(flatten)]
         to: Connection,
     },
-    /// List findings that are not resolved
+    /// List findings that are not resolved, or say who was told of one
+    #[command(args_conflicts_with_subcommands = true)]
     Findings {
+        /// What else to do with findings.
+        #[command(subcommand)]
+        command: Option<notifications::FindingsCommand>,
         /// Resolved ones too
         #[arg(long)]
         all: bool,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// List messages that left, wait or were given up, the newest first
+    #[command(args_conflicts_with_subcommands = true)]
+    Notifications {
+        /// What else to do with messages.
+        #[command(subcommand)]
+        command: Option<notifications::NotificationsCommand>,
+        /// Only those in this state: pending, sent, dead, skipped or cancelled
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
         /// How to reach the coordinator.
         #[command(flatten)]
         to: Connection,
@@ -249,7 +267,7 @@ pub enum IntegrationCommand {
     Add {
         /// Its name, by which checks mean it
         name: String,
-        /// proxmox, pfsense, opnsense, wazuh, docker, postgres, redis or github
+        /// proxmox, pfsense, opnsense, wazuh, docker, postgres, redis, github, ntfy, matrix, webhook or alertmanager
         #[arg(long)]
         kind: Kind,
         /// What it is.
@@ -751,7 +769,12 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Hosts { show: Some(HostsCommand::Show { name, to }), .. } => show::host(&to, &name).await,
         Once::Hosts { show: Some(HostsCommand::History(command)), .. } => history::run(command).await,
         Once::Hosts { show: None, to } => lists::hosts(&to).await,
-        Once::Findings { all, to } => lists::findings(&to, all).await,
+        Once::Findings { command: None, all, to } => lists::findings(&to, all).await,
+        Once::Findings { command: Some(notifications::FindingsCommand::Notifications { id, to }), .. } => {
+            notifications::of_finding(&to, &id).await
+        }
+        Once::Notifications { command: None, state, to } => notifications::list(&to, state.as_deref()).await,
+        Once::Notifications { command: Some(command), .. } => notifications::run(command).await,
         Once::Signals { site, severity, to } => lists::signals(&to, site.as_deref(), severity.as_deref()).await,
         Once::Inbox { role, to } => lists::inbox(&to, role).await,
         Once::Actions { command: None, state, to } => lists::actions(&to, state).await,
@@ -870,6 +893,11 @@ mod tests {
             "farol hosts reports vm112 portal/answers --limit 20",
             "farol hosts history vm112 portal/answers --since 30d",
             "farol findings --all --url http://127.0.0.1:1",
+            "farol findings notifications 0190f5d2-7b7c-7000-8000-000000000000 --json",
+            "farol notifications",
+            "farol notifications --state dead --json",
+            "farol notifications resend 0190f5d2-7b7c-7000-8000-000000000000",
+            "farol notifications preview --scenario proxmox.cluster --host vm112 --severity critical",
             "farol inbox --role devops",
             "farol signals --site lab --severity critical --json",
             "farol actions --state timed_out",

@@ -4,9 +4,8 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderName, header},
+    http::{HeaderMap, HeaderName, header},
 };
-use farol_protocol::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,11 +13,12 @@ use super::problem::ApiError;
 use crate::{
     app::{App, Shared},
     error::Result,
+    metrics::Format,
 };
 
 const OK: &str = "ok";
 const OFF: &str = "off";
-/// A mail that failed this often says that mail does not work.
+/// A message that failed this often says that its channel does not work.
 const FAILED_TRIES: i64 = 3;
 
 /// How the coordinator is.
@@ -45,13 +45,26 @@ pub(super) struct Checks {
     agents: String,
     /// Mail.
     mail: String,
+    /// Channels of messages other than mail.
+    notifications: String,
+    /// Telling somebody outside that the coordinator is alive.
+    heartbeat: String,
     /// The language model.
     llm: String,
 }
 
 impl Checks {
     fn status(&self) -> &'static str {
-        let all = [&self.store, &self.telemetry, &self.registry, &self.agents, &self.mail, &self.llm];
+        let all = [
+            &self.store,
+            &self.telemetry,
+            &self.registry,
+            &self.agents,
+            &self.mail,
+            &self.notifications,
+            &self.heartbeat,
+            &self.llm,
+        ];
         if all.into_iter().all(|part| part == OK || part == OFF) { OK } else { "degraded" }
     }
 }
@@ -63,25 +76,35 @@ impl Checks {
     responses((status = 200, body = Health)))]
 pub(super) async fn health(State(app): State<App>) -> Json<Health> {
     let (state_fails, telemetry_fails) = app.store.failing();
+    let (mail, notifications) = messages(&app).await;
     let checks = Checks {
         store: answers(app.store.finding_counts().await.map(drop), state_fails),
         telemetry: answers(app.store.recent_reports(None, 1).await.map(drop), telemetry_fails),
         registry: registry(&app),
         agents: agents(&app).await,
-        mail: mail(&app).await,
+        mail,
+        notifications,
+        heartbeat: match (&app.config.heartbeat_url, app.heartbeat.error()) {
+            (None, _) => OFF.to_owned(),
+            (Some(_), None) => OK.to_owned(),
+            (Some(_), Some(_)) => "the last heartbeat did not arrive; the log says why".to_owned(),
+        },
         llm: if app.llm.is_some() { OK } else { OFF }.to_owned(),
     };
     Json(Health { status: checks.status(), checks })
 }
 
-/// Counters and gauges in the OpenMetrics text format, which Prometheus reads
+/// Counters and gauges as text for Prometheus; as OpenMetrics for who asks for it
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "metrics", security(()),
-    responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
+    responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(
     State(app): State<App>,
+    headers: HeaderMap,
 ) -> std::result::Result<([(HeaderName, &'static str); 1], String), ApiError> {
-    let text = app.metrics.encode(&app).await?;
-    Ok(([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], text))
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let format = Format::accepted(accept);
+    let text = app.metrics.encode(&app, format).await?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], text))
 }
 
 fn answers(read: Result<()>, writes_fail: bool) -> String {
@@ -114,18 +137,26 @@ fn registry(app: &Shared) -> String {
     if app.watched().registry.scenarios.is_empty() { "no scenario is configured" } else { OK }.to_owned()
 }
 
-async fn mail(app: &Shared) -> String {
-    if app.config.mail.is_none() {
-        return OFF.to_owned();
-    }
-    // Those that wait for their next try are due within a day.
-    match app.store.due_mails(Timestamp::now().plus_ms(86_400_000), 200).await {
-        Ok(waiting) => match waiting.iter().filter(|mail| mail.attempts >= FAILED_TRIES).count() {
-            0 => OK.to_owned(),
-            count => format!("{count} mails wait after {FAILED_TRIES} failed tries or more"),
-        },
-        Err(_) => "cannot be read".to_owned(),
-    }
+/// Mail, and the other channels. Public, so it names no recipient.
+async fn messages(app: &Shared) -> (String, String) {
+    let read = async {
+        let stuck = app.store.stuck_messages(FAILED_TRIES).await?;
+        let off = app.store.channel_states().await?.iter().filter(|state| state.disabled_ms.is_some()).count();
+        Ok::<_, crate::error::Error>((stuck, off))
+    };
+    let Ok((stuck, off)) = read.await else {
+        return ("cannot be read".to_owned(), "cannot be read".to_owned());
+    };
+    let waiting = |is_mail: bool| {
+        stuck.iter().filter(|(channel, _)| (channel == "email") == is_mail).map(|(_, count)| count).sum::<i64>()
+    };
+    let said = |count: i64| match count {
+        0 => OK.to_owned(),
+        count => format!("{count} messages wait after {FAILED_TRIES} failed tries or more"),
+    };
+    let mail = if app.config.mail.is_none() && waiting(true) == 0 { OFF.to_owned() } else { said(waiting(true)) };
+    let others = if off > 0 { format!("{off} channels are off; see the dead messages") } else { said(waiting(false)) };
+    (mail, others)
 }
 
 #[cfg(test)]
@@ -140,6 +171,8 @@ mod tests {
             registry: OK.to_owned(),
             agents: OK.to_owned(),
             mail: mail.to_owned(),
+            notifications: OK.to_owned(),
+            heartbeat: OFF.to_owned(),
             llm: OFF.to_owned(),
         };
         assert_eq!(all(OK).status(), "ok");

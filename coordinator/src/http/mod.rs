@@ -1,6 +1,7 @@
 //! The northbound API: one file per noun, one table of permissions, one
 //! mapping of errors.
 
+mod ack_page;
 mod action_log;
 mod actions;
 mod alertmanager;
@@ -18,6 +19,7 @@ mod ingest;
 mod integrations;
 mod internal;
 mod maintenance;
+mod notifications;
 mod openapi;
 mod operators;
 mod opn;
@@ -100,6 +102,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(ingest::take))
         .routes(routes!(findings::list))
         .routes(routes!(findings::one))
+        .routes(routes!(notifications::of_finding))
+        .routes(routes!(notifications::list))
+        .routes(routes!(notifications::resend))
+        .routes(routes!(notifications::preview))
+        .routes(routes!(ack_page::show, ack_page::acknowledge))
         .routes(routes!(actions::list, actions::propose))
         .routes(routes!(actions::one))
         .routes(routes!(actions::approve))

@@ -36,6 +36,7 @@ const PATH: &str = "/api/openapi.json";
         (name = "topology", description = "What stands on what"),
         (name = "findings", description = "Problems"),
         (name = "quiet", description = "When nobody is told: silences, maintenance, backups"),
+        (name = "notifications", description = "Messages about findings, and links to acknowledge them"),
         (name = "actions", description = "Steps on hosts, which people decide on"),
         (name = "operators", description = "People who sign approvals, and their keys"),
         (name = "integrations", description = "Systems that checks ask with credentials"),

@@ -26,6 +26,8 @@ pub(crate) enum Permission {
     Correct,
     /// A role that plans maintenance.
     Maintain,
+    /// A role that sends messages again.
+    Resend,
     /// A role that posts telemetry for hosts, or a host for itself.
     Ingest,
     /// The same, or the token that senders of signals share.
@@ -40,7 +42,7 @@ impl Permission {
         match self {
             Self::Public | Self::Internal => &[],
             Self::OpsView => &Role::ALL,
-            Self::RunScenario | Self::Decide | Self::Correct => {
+            Self::RunScenario | Self::Decide | Self::Correct | Self::Resend => {
                 &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator]
             }
             Self::Ingest | Self::Signals => crate::ingest::ROLES,
@@ -58,6 +60,7 @@ impl Permission {
             Self::Decide => "deciding on actions",
             Self::Correct => "correcting the topology",
             Self::Maintain => "planning maintenance",
+            Self::Resend => "sending messages again",
             Self::Ingest => "posting telemetry",
             Self::Signals => "posting signals",
             Self::Trust => "managing keys and integrations",
@@ -96,7 +99,9 @@ const fn change(method: Method, path: &'static str, permission: Permission) -> R
 
 const PAGE: &[&str] = &["limit", "cursor"];
 
-use Permission::{Correct, Decide, Ingest, Internal, Maintain, OpsView, Propose, Public, RunScenario, Signals, Trust};
+use Permission::{
+    Correct, Decide, Ingest, Internal, Maintain, OpsView, Propose, Public, Resend, RunScenario, Signals, Trust,
+};
 
 static TABLE: &[Row] = &[
     // The operations agents' own API.
@@ -132,6 +137,13 @@ static TABLE: &[Row] = &[
     write(crate::ingest::PATH, Ingest),
     list("/api/v1/findings", &["state", "limit", "cursor"]),
     get("/api/v1/findings/{id}", OpsView),
+    get("/api/v1/findings/{id}/notifications", OpsView),
+    list("/api/v1/notifications", &["state", "limit", "cursor"]),
+    write("/api/v1/notifications/{id}/resend", Resend),
+    Row { method: Method::POST, path: "/api/v1/notifications/preview", permission: OpsView, query: &[], writes: false },
+    // Whoever holds the link acknowledges; opening it changes nothing.
+    get("/n/{token}", Public),
+    write("/n/{token}", Public),
     list("/api/v1/actions", &["state", "limit", "cursor"]),
     write("/api/v1/actions", Propose),
     get("/api/v1/actions/{id}", OpsView),
@@ -282,13 +294,15 @@ mod tests {
     }
 
     #[test]
-    fn only_health_documents_and_metrics_are_public() {
+    fn only_health_documents_metrics_and_links_are_public() {
         let public: Vec<&str> =
             TABLE.iter().filter(|row| row.permission == Permission::Public).map(|row| row.path).collect();
         assert_eq!(
             public,
             [
                 "/api/v1/agents/health",
+                "/n/{token}",
+                "/n/{token}",
                 "/api/health",
                 "/metrics",
                 "/api/openapi.json",

@@ -42,11 +42,20 @@ pub enum Kind {
     Redis,
     /// GitHub, or a server with its API. Secret: a token.
     Github,
+    /// An ntfy server. Secret: an access token; with a user, that user's password.
+    Ntfy,
+    /// A Matrix homeserver. Secret: an access token.
+    Matrix,
+    /// A receiver of Standard Webhooks. Secret: `whsec_…`.
+    Webhook,
+    /// An Alertmanager that findings are sent to. Secret: a token; with a user,
+    /// that user's password.
+    Alertmanager,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Proxmox,
         Self::Pfsense,
         Self::Opnsense,
@@ -55,6 +64,10 @@ impl Kind {
         Self::Postgres,
         Self::Redis,
         Self::Github,
+        Self::Ntfy,
+        Self::Matrix,
+        Self::Webhook,
+        Self::Alertmanager,
     ];
 
     /// The word in the API, the store and on the command line.
@@ -69,14 +82,38 @@ impl Kind {
             Self::Postgres => "postgres",
             Self::Redis => "redis",
             Self::Github => "github",
+            Self::Ntfy => "ntfy",
+            Self::Matrix => "matrix",
+            Self::Webhook => "webhook",
+            Self::Alertmanager => "alertmanager",
         }
+    }
+
+    /// Whether it takes messages, rather than questions.
+    #[must_use]
+    pub const fn takes_messages(self) -> bool {
+        matches!(self, Self::Ntfy | Self::Matrix | Self::Webhook | Self::Alertmanager)
+    }
+
+    /// Whether some of its kind want no secret.
+    #[must_use]
+    pub const fn may_be_open(self) -> bool {
+        matches!(self, Self::Docker | Self::Ntfy | Self::Alertmanager)
     }
 
     /// How its addresses begin.
     #[must_use]
     pub const fn schemes(self) -> &'static [&'static str] {
         match self {
-            Self::Proxmox | Self::Pfsense | Self::Opnsense | Self::Wazuh | Self::Github => &["https://", "http://"],
+            Self::Proxmox
+            | Self::Pfsense
+            | Self::Opnsense
+            | Self::Wazuh
+            | Self::Github
+            | Self::Ntfy
+            | Self::Matrix
+            | Self::Webhook
+            | Self::Alertmanager => &["https://", "http://"],
             Self::Docker => &["https://", "http://", "tcp://"],
             Self::Postgres => &["postgres://", "postgresql://"],
             Self::Redis => &["redis://", "rediss://"],

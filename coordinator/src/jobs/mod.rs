@@ -8,7 +8,7 @@ mod dispatch;
 pub mod history;
 mod housekeeping;
 mod liveness;
-mod mail;
+mod notify;
 mod quiet;
 pub(crate) mod registry;
 mod signals;
@@ -33,7 +33,6 @@ pub fn start(app: &App, registry: String, tracker: &TaskTracker, stop: &Cancella
     every("authority", crate::fleet::AUTHORITY_INTERVAL, |app| Box::pin(trust::authority(app)));
     every("trust", Duration::from_secs(1), |app| Box::pin(trust::pass(app)));
     every("advice", Duration::from_secs(30), |app| Box::pin(advise::pass(app)));
-    every("mail", Duration::from_secs(10), |app| Box::pin(mail::pass(app)));
     every("integrations", Duration::from_secs(2), |app| Box::pin(housekeeping::integrations(app)));
     every("last seen", Duration::from_secs(60), |app| Box::pin(housekeeping::last_seen(app)));
     every("retention", Duration::from_secs(3600), |app| Box::pin(housekeeping::retention(app)));
@@ -46,6 +45,8 @@ pub fn start(app: &App, registry: String, tracker: &TaskTracker, stop: &Cancella
     tracker.spawn(history::run(app.clone(), stop.clone()));
     tracker.spawn(liveness::run(app.clone(), stop.clone()));
     tracker.spawn(quiet::run(app.clone(), stop.clone()));
+    tracker.spawn(notify::run(app.clone(), stop.clone()));
+    tracker.spawn(notify::heartbeat(app.clone(), stop.clone()));
     tracker.spawn(watchdog::run(app.clone(), stop.clone()));
 }
 
@@ -71,7 +72,6 @@ async fn run(app: App, name: &'static str, every: Duration, job: Job, stop: Canc
     let wake = match name {
         "dispatch" => &app.wake.dispatch.wake,
         "advice" => &app.wake.advice,
-        "mail" => &app.wake.mail,
         _ => &never,
     };
     let mut tick = tokio::time::interval(every);

@@ -17,6 +17,7 @@ use lettre::{
     },
 };
 
+use super::SendError;
 use crate::text::plain;
 
 /// For one mail, from the connection to the server's word.
@@ -73,18 +74,6 @@ pub enum Error {
     /// TLS did not start.
     #[error("TLS towards the mail server cannot be set up: {0}")]
     Tls(String),
-}
-
-/// Why a mail was not sent.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// Worth another attempt. Also everything before the server looked at this
-    /// mail: a wrong password is no fault of the mail.
-    #[error("{0}")]
-    Transient(String),
-    /// Another attempt would end alike.
-    #[error("{0}")]
-    Permanent(String),
 }
 
 /// Sends mails through one server.

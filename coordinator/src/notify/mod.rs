@@ -1,41 +1,84 @@
-//! What reaches people outside the Desk, and when a failed attempt is repeated.
-//! The outbox that keeps messages until they are sent is a job of its own.
+//! What reaches people outside the Desk: to whom (`route`), in what order
+//! (`plan`), by which protocol (`send` and the files of the channels), and when
+//! a failed attempt is repeated. The outbox that keeps messages until they are
+//! sent is a job of its own.
+//!
+//! **Invariant.** A message's id is made once, with its row, and goes with
+//! every try, so that a channel that knows repetitions shows it once.
 
+pub mod alertmanager;
+mod heartbeat;
 mod mail;
+pub(crate) mod matrix;
+mod ntfy;
+mod outgoing;
+mod plan;
+mod reason;
+pub mod route;
+pub mod send;
 mod telling;
+pub mod webhook;
 
 use std::time::Duration;
 
-pub use mail::{Error, Mail, MailConfig, Mailer, SendError, check_address};
+use farol_protocol::{Language, Timestamp};
+
+pub use heartbeat::Heartbeat;
+pub use mail::{Error, Mail, MailConfig, Mailer, check_address};
+pub use outgoing::{Kind, Outgoing, SendError, Told};
+pub use plan::{Plan, plan};
+pub use reason::Reason;
+pub use route::{Channel, Verdict};
 pub use telling::{Telling, What};
 
-use farol_protocol::registry::Severity;
+use crate::{
+    app::Shared,
+    checks::seen::Seen,
+    integrations::{Connection, http::Clients},
+    store::outbox::NewMessage,
+    text::{Message, Notice},
+};
 
-use crate::{app::Shared, store::outbox::NewMail, text::Message};
-
-/// The messages that say it, one a channel.
+/// The message that says it, with what is decided of each channel.
 #[must_use]
-pub fn messages(app: &Shared, telling: &Telling<'_>) -> Vec<NewMail> {
-    let Some(config) = &app.config.mail else { return Vec::new() };
+pub fn messages(app: &Shared, telling: &Telling<'_>) -> Vec<NewMessage> {
     let Telling { fingerprint, episode, .. } = *telling;
     // Addressed by what it is about, so that a repeated effect is the same mail.
     let id = |what: &str| format!("<{}.{episode}.{what}@farol>", fingerprint.replace([':', '/'], "-"));
-    let (what, in_reply_to) = match telling.what {
-        What::Problem if telling.severity >= Severity::High => ("problem".to_owned(), None),
-        What::Problem => return Vec::new(),
-        What::Grew(_) | What::Recovery => (telling.what.as_key(), Some(id("problem"))),
+    let (channels, in_reply_to) = match telling.what {
+        What::Problem => {
+            let subject = route::Subject {
+                scenario: telling.scenario,
+                site: telling.site,
+                persona: telling.persona,
+                severity: telling.severity,
+            };
+            let routes = route::in_force(app.watched().registry.notify.as_ref(), &app.config);
+            (route::decide(&routes, &subject), None)
+        }
+        What::Grew(_) | What::Recovery => (Vec::new(), Some(id(&What::Problem.as_key()))),
     };
-    let language = app.language();
-    let subject = Message::MailSubject { host: telling.host, title: telling.title }.in_words(language);
-    vec![NewMail {
-        effect_key: format!("mail/{fingerprint}/{episode}/{what}"),
-        recipient: config.to.clone(),
+    if telling.what == What::Problem && channels.is_empty() {
+        return Vec::new();
+    }
+    let subject = Message::MailSubject { host: telling.host, title: telling.title }.in_words(app.language());
+    vec![NewMessage {
+        what: telling.what,
+        told: Told::of(telling),
         subject: if in_reply_to.is_some() { format!("Re: {subject}") } else { subject },
-        body: Message::MailBody { message: telling.body, advice: None, finding: fingerprint, url: None }
-            .in_words(language),
-        message_id: id(&what),
+        body: telling.body.to_owned(),
+        message_id: id(&telling.what.as_key()),
         in_reply_to,
+        channels,
     }]
+}
+
+/// Sends a test message through an integration.
+pub(crate) async fn test(clients: &Clients, language: Language, connection: &Connection, now: Timestamp) -> Seen {
+    match send::through(clients, connection, "", &Outgoing::test(language, now), now).await {
+        Ok(_) => Seen::ok(Notice::TestSent { name: &connection.name }.in_words(language)),
+        Err(error) => Seen::unknown(error.to_string()),
+    }
 }
 
 /// After this many failures a message is given up, about a day after the first.

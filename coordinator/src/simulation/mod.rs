@@ -94,6 +94,7 @@ pub async fn serve(
         quiet: crate::quiet::Live::default(),
         events: crate::events::Events::default(),
         metrics: crate::metrics::Metrics::default(),
+        heartbeat: crate::notify::Heartbeat::default(),
         wake: Wake::default(),
         http_keys: crate::http_keys::HttpKeys::open_or_create(&config.data_dir)?,
         outputs: crate::output::Outputs::default(),

@@ -120,6 +120,7 @@ impl Wanted {
         if self.kind == Kind::Proxmox && self.user.as_deref().is_none_or(|user| !user.contains('!')) {
             return refuse("Proxmox wants the token's id as its user, such as `farol@pve!watch`".to_owned());
         }
+        self.refuse_unusable_channel()?;
         if self.kind == Kind::Opnsense && self.user.is_none() {
             return refuse("OPNsense wants the API key as its user, and the key's secret as the secret".to_owned());
         }
@@ -128,6 +129,30 @@ impl Wanted {
 }
 
 impl Wanted {
+    fn refuse_unusable_channel(&self) -> Result<()> {
+        let refuse = |why: &str| Err(Error::Refused(why.to_owned()));
+        let secret = self.secret.as_ref().map(Secret::expose);
+        if self.kind == Kind::Webhook && secret.is_some_and(|secret| !crate::notify::webhook::is_secret(secret)) {
+            return refuse(
+                "a webhook's secret is `whsec_` and base64 of 24 to 64 bytes; several have spaces between them",
+            );
+        }
+        if let Some(topic) = self.options.get("topic").filter(|_| self.kind == Kind::Ntfy)
+            && !farol_protocol::registry::notify::is_topic(topic)
+        {
+            return refuse("an ntfy topic has 1 to 64 ASCII letters, digits, `-` and `_`");
+        }
+        if let Some(room) = self.options.get("room").filter(|_| self.kind == Kind::Matrix) {
+            farol_protocol::registry::notify::check_room(room).map_err(Error::Refused)?;
+        }
+        if let Some(resend) = self.options.get("resend").filter(|_| self.kind == Kind::Alertmanager)
+            && humantime::parse_duration(resend).is_err()
+        {
+            return refuse("`resend` is not a duration such as 2m");
+        }
+        Ok(())
+    }
+
     /// Credentials travel in the clear only where a person said so, and a pin
     /// that nobody looks at is refused.
     fn refuse_plain_text(&self) -> Result<()> {

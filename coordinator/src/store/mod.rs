@@ -17,6 +17,7 @@ pub mod http_keys;
 pub mod inbox;
 pub mod integrations;
 pub mod keys;
+pub mod links;
 pub mod outbox;
 pub mod quiet;
 pub mod runs;

@@ -18,6 +18,7 @@ mod kill_kinds;
 mod kill_points;
 mod line;
 mod northbound;
+mod notify;
 mod orders;
 mod outage;
 mod partition;
