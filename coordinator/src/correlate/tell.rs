@@ -8,6 +8,9 @@ use super::{
 };
 use crate::store::hosts::HostKey;
 
+/// For so long after a service has ended its host may still be on its way down, in ms.
+const SHUTDOWN_MS: i64 = 15_000;
+
 impl Correlator {
     /// Judges an open problem anew.
     pub(super) fn judge(&mut self, rules: &Rules, slot: Slot, now: Timestamp, outcome: &mut Outcome) {
@@ -199,7 +202,11 @@ impl Correlator {
             return found;
         }
         match self.explains(rules, rule, slot) {
-            Explains::Own(host) => self.unsettled_at(rules, host, problem.since, &mut found),
+            Explains::Own(host) => {
+                // Services end before the agent does when a machine is shut down.
+                let since = problem.since.plus_ms(SHUTDOWN_MS.min(rules.hold_ms / 3));
+                self.unsettled_at(rules, host, since, &mut found);
+            }
             Explains::Needs(host) => self.unsettled_above(rules, host, problem.since, &mut found),
         }
         found

@@ -162,6 +162,8 @@ fn a_service_whose_host_may_be_down_waits_and_is_explained_by_the_furthest_cause
     fleet.pass(100);
     let mut effects = fleet.say(VM1, "web1", C);
     effects.extend(fleet.pass(2));
+    // The machine is on its way down.
+    effects.extend(fleet.event(Event::Seen(VM1, at(fleet.now))));
     effects.extend(fleet.say(VM1, SILENCE, C));
     effects.extend(fleet.pass(2));
     effects.extend(fleet.say(PVE1, SILENCE, C));
@@ -169,6 +171,15 @@ fn a_service_whose_host_may_be_down_waits_and_is_explained_by_the_furthest_cause
     assert_eq!(told(&effects), [told_of(PVE1, SILENCE, PROBLEM)]);
     let cause = fleet.problem(VM1, "web1").and_then(|problem| problem.hidden.clone());
     assert!(matches!(cause, Some(Hidden::Cause { host: PVE1, .. })), "{cause:?}");
+}
+
+#[test]
+fn a_service_whose_host_goes_on_living_is_told() {
+    let mut fleet = Fleet::new();
+    fleet.pass(100);
+    assert_eq!(told(&fleet.say(VM1, "web1", C)), []);
+    fleet.pass(16);
+    assert_eq!(told(&fleet.event(Event::Seen(VM1, at(fleet.now)))), [told_of(VM1, "web1", PROBLEM)]);
 }
 
 #[test]
