@@ -361,7 +361,7 @@ fn events_that_have_nothing_to_do_with_each_other_commute() {
                 let now = Timestamp::from_ms(n / 2 * 60_000);
                 effects.extend(correlator.apply(&rules, event.clone(), now).effects);
             }
-            effects.sort_by(|a, b| (a.key.0, a.report.observed_at).cmp(&(b.key.0, b.report.observed_at)));
+            effects.sort_by_key(|effect| (effect.key.0, effect.report.observed_at));
             let mut states: Vec<_> = correlator.checks().map(|(key, state)| (key.clone(), state.clone())).collect();
             states.sort_by_key(|(key, _)| key.clone());
             (effects, states)
