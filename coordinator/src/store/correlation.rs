@@ -14,7 +14,7 @@ use super::{
     findings::{self, COLUMNS, FindingRow},
     hosts::HostKey,
     inbox::{self, Note},
-    outbox::{self, NewMail},
+    outbox::{self, NewMessage},
     word,
 };
 use crate::{
@@ -46,7 +46,7 @@ pub struct Change {
     /// What is said.
     pub note: Note,
     /// What leaves the house.
-    pub messages: Vec<NewMail>,
+    pub messages: Vec<NewMessage>,
     /// What A7 proposes with it, and says.
     pub proposal: Option<(NewAction, Note)>,
 }

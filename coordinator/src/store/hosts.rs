@@ -22,6 +22,14 @@ use crate::{
 #[serde(transparent)]
 pub struct HostKey(pub(crate) i64);
 
+impl HostKey {
+    /// A key that no store gave out, for measurements on recorded reports.
+    #[must_use]
+    pub const fn unstored(key: i64) -> Self {
+        Self(key)
+    }
+}
+
 /// Where a host's identity stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]

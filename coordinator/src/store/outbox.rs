@@ -16,9 +16,6 @@ use crate::{
     notify::{Channel, Reason, Told, Verdict, What},
 };
 
-/// What the correlator's effects carry.
-pub type NewMail = NewMessage;
-
 /// A message to write into the outbox, once for each of its channels.
 #[derive(Debug, Clone)]
 pub struct NewMessage {

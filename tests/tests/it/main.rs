@@ -23,6 +23,7 @@ mod orders;
 mod outage;
 mod partition;
 mod quiet;
+mod replay;
 mod scenarios;
 mod services;
 mod shell_agent;

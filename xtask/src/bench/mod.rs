@@ -4,6 +4,7 @@
 
 mod agent;
 mod checks;
+mod correlate;
 mod fanout;
 mod fleet;
 mod history;
@@ -58,6 +59,8 @@ pub(crate) enum Part {
     Checks,
     /// Bytes of two years of history, and the time of a week's series.
     History,
+    /// The correlator alone, and a replay.
+    Correlate,
 }
 
 impl Part {
@@ -72,6 +75,7 @@ impl Part {
             Self::Footprint => "footprint",
             Self::Checks => "checks",
             Self::History => "history",
+            Self::Correlate => "correlate",
         }
     }
 }
@@ -183,6 +187,10 @@ pub(crate) async fn measure(quick: bool, long: bool, only: Option<Part>) -> Resu
         figures.extend(new);
     };
     let wanted = |part| only.is_none_or(|only| only == part);
+    if wanted(Part::Correlate) {
+        say("The correlator alone …");
+        tell(correlate::measure().context("the correlator")?);
+    }
     if wanted(Part::Throughput) {
         say("Saturated batches …");
         tell(throughput::measure(lengths).await.context("saturated batches")?);
