@@ -105,6 +105,8 @@ pub struct Wake {
     pub mail: Notify,
     /// A finding wants advice.
     pub advice: Notify,
+    /// A person asked in a thread.
+    pub answers: Notify,
 }
 
 /// The hosts for which something may be done at once.
@@ -287,6 +289,11 @@ impl Shared {
         };
         self.store.say(thread, &note, Timestamp::now()).await?;
         self.events.publish(crate::events::Noun::Thread, thread, "reply");
+        if let Some(finding) = self.store.thread(thread).await?.finding_id {
+            let state = self.store.finding(&finding).await?.state;
+            self.events.publish(crate::events::Noun::Finding, finding, state);
+        }
+        self.wake.answers.notify_one();
         self.store.messages(thread).await
     }
 

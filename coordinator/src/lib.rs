@@ -13,6 +13,7 @@ pub mod checks;
 pub mod cli;
 pub mod config;
 pub mod correlate;
+pub mod daily;
 pub mod error;
 pub mod events;
 pub mod fleet;

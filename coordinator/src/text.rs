@@ -25,6 +25,7 @@ pub(crate) use say;
 
 mod advice;
 mod course;
+mod daily;
 mod line;
 mod notify;
 mod quiet;
@@ -35,6 +36,7 @@ use words::{commented, elapsed, measured, quote, sentence, stated};
 
 pub use advice::{Fact, Piece, Reading};
 pub use course::Course;
+pub use daily::{daily_subject, log_review, summary};
 pub use line::Line;
 pub use notify::Notice;
 pub use quiet::{QuietReason, window};

@@ -6,6 +6,7 @@
 //! [`Target::Missing`], so that its scenario can say which variable it wants.
 
 mod correlation;
+mod daily;
 mod links;
 pub mod notify;
 
@@ -19,7 +20,7 @@ use serde_json::Value;
 
 mod probe;
 
-use self::{correlation::CorrelationDoc, probe::AnyProbe};
+use self::{correlation::CorrelationDoc, daily::DailyDoc, probe::AnyProbe};
 use crate::{
     ActionKind, CheckId, Effect, Language,
     report::{CheckSpec, Limits},
@@ -28,7 +29,7 @@ use crate::{
     yaml::{self, Location, Mistake, Spanned},
 };
 
-pub use self::correlation::Correlation;
+pub use self::{correlation::Correlation, daily::Daily};
 pub use crate::site::{Network, Site};
 
 /// Members of the roster.
@@ -142,6 +143,8 @@ pub struct Registry {
     pub correlation: Correlation,
     /// Who is told of what; none where the document does not say.
     pub notify: Option<Vec<notify::Route>>,
+    /// When A0 sums up the day.
+    pub daily: Daily,
 }
 
 /// A machine.
@@ -284,6 +287,8 @@ struct Doc {
     silence: SilenceDoc,
     #[serde(default)]
     correlation: CorrelationDoc,
+    #[serde(default)]
+    daily: DailyDoc,
     #[serde(default)]
     scenarios: Vec<ScenarioDoc>,
     #[serde(default)]
@@ -448,6 +453,7 @@ impl Registry {
         links::check(&doc.hosts)?;
         let names: BTreeSet<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
         let correlation = doc.correlation.resolve()?;
+        let daily = doc.daily.resolve()?;
         let mut defaults = doc.defaults;
         if let Some(seconds) = environment(INTERVAL_SEC) {
             let seconds: u32 = seconds.trim().parse().map_err(|_| Mistake {
@@ -488,6 +494,7 @@ impl Registry {
                 severity: doc.silence.severity,
             },
             correlation,
+            daily,
             sites,
             hosts,
             scenarios,

@@ -5,6 +5,7 @@ mod admin;
 mod authority;
 mod check;
 mod client;
+mod daily;
 mod decide;
 mod history;
 mod integrations;
@@ -208,6 +209,12 @@ pub enum Once {
         /// Print it for Graphviz
         #[arg(long, conflicts_with = "json")]
         dot: bool,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Show what the summary of the day would say now, without posting it
+    Daily {
         /// How to reach the coordinator.
         #[command(flatten)]
         to: Connection,
@@ -794,6 +801,7 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Registry(RegistryCommand::Check { file, data }) => check::registry(&data, file.as_deref()),
         Once::Integration(command) => integrations::run(command).await,
         Once::Topology { host, dot, to } => topology::show(&to, host.as_deref(), dot).await,
+        Once::Daily { to } => daily::show(&to).await,
         Once::Silences { all, to } => quiet::silences(&to, all).await,
         Once::Silence(command) => quiet::silence(command).await,
         Once::Maintenance { command: None, all, to } => quiet::maintenances(&to, all).await,

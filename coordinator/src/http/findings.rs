@@ -14,7 +14,10 @@ use crate::{
     app::App,
     cause::{self, Verdict},
     error::Error,
-    store::findings::{FindingRow, Which},
+    store::{
+        daily::Replies,
+        findings::{FindingRow, Which},
+    },
 };
 
 /// A problem.
@@ -90,6 +93,8 @@ pub(super) struct FindingDetail {
     cause: Verdict,
     /// Findings that it explains, or that have joined it.
     explains: Vec<FindingView>,
+    /// What people said in its thread.
+    replies: Replies,
 }
 
 /// Which findings.
@@ -172,7 +177,8 @@ pub(super) async fn one(State(app): State<App>, Segment(id): Segment<String>) ->
         view(row, host)
     });
     let cause = cause::of(&app, &row).await?;
-    Ok(Json(FindingDetail { explains: explains.collect(), cause, finding: view(row, host), advice }))
+    let replies = app.store.replies(&row.thread_id).await?;
+    Ok(Json(FindingDetail { explains: explains.collect(), cause, finding: view(row, host), advice, replies }))
 }
 
 /// Acknowledges a finding

@@ -8,6 +8,7 @@ mod alertmanager;
 mod authenticate;
 mod chat;
 mod cors;
+mod daily;
 mod events;
 mod extract;
 mod findings;
@@ -79,6 +80,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(inbox::messages))
         .routes(routes!(inbox::reply))
         .routes(routes!(inbox::archive))
+        .routes(routes!(daily::now))
         .routes(routes!(health::health))
         .routes(routes!(scenarios::list))
         .routes(routes!(findings::agents_list))

@@ -111,6 +111,7 @@ static TABLE: &[Row] = &[
     get("/api/v1/agents/threads/{id}/messages", OpsView),
     write("/api/v1/agents/threads/{id}/reply", OpsView),
     write("/api/v1/agents/messages/{id}/ack", OpsView),
+    get("/api/v1/agents/daily", OpsView),
     get("/api/v1/agents/health", Public),
     get("/api/v1/agents/scenarios", OpsView),
     list("/api/v1/agents/findings", &["state", "limit", "cursor"]),

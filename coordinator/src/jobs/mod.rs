@@ -2,6 +2,7 @@
 //! the store, and runs on a timer and when it is woken.
 
 pub mod advise;
+mod answer;
 pub mod correlator;
 mod dependencies;
 mod dispatch;
@@ -33,6 +34,8 @@ pub fn start(app: &App, registry: String, tracker: &TaskTracker, stop: &Cancella
     every("authority", crate::fleet::AUTHORITY_INTERVAL, |app| Box::pin(trust::authority(app)));
     every("trust", Duration::from_secs(1), |app| Box::pin(trust::pass(app)));
     every("advice", Duration::from_secs(30), |app| Box::pin(advise::pass(app)));
+    every("answers", Duration::from_secs(30), |app| Box::pin(answer::pass(app)));
+    every("daily", Duration::from_secs(5), |app| Box::pin(crate::daily::pass(app)));
     every("integrations", Duration::from_secs(2), |app| Box::pin(housekeeping::integrations(app)));
     every("last seen", Duration::from_secs(60), |app| Box::pin(housekeeping::last_seen(app)));
     every("retention", Duration::from_secs(3600), |app| Box::pin(housekeeping::retention(app)));
@@ -72,6 +75,7 @@ async fn run(app: App, name: &'static str, every: Duration, job: Job, stop: Canc
     let wake = match name {
         "dispatch" => &app.wake.dispatch.wake,
         "advice" => &app.wake.advice,
+        "answers" => &app.wake.answers,
         _ => &never,
     };
     let mut tick = tokio::time::interval(every);

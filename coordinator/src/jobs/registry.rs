@@ -66,8 +66,10 @@ async fn look(app: &Shared, known: &str) -> Result<Option<String>> {
 /// # Errors
 /// The first mistake, with its place.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Registry> {
-    Registry::parse(text, &|name| std::env::var(name).ok())
-        .map_err(|mistake| Error::Document { path: path.to_owned(), mistake })
+    let refuse = |mistake| Error::Document { path: path.to_owned(), mistake };
+    let registry = Registry::parse(text, &|name| std::env::var(name).ok()).map_err(refuse)?;
+    crate::daily::check(&registry).map_err(refuse)?;
+    Ok(registry)
 }
 
 /// The keys of all known hosts, by name.

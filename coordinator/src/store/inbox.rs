@@ -18,7 +18,8 @@ pub struct Note {
     pub author: String,
     /// Whether a person said it.
     pub by_person: bool,
-    /// `finding`, `update`, `acknowledged`, `resolved`, `advice`, `proposal`, `decision`, `outcome`, `reply`, `chat`.
+    /// `finding`, `update`, `acknowledged`, `resolved`, `advice`, `proposal`, `decision`, `outcome`, `reply`, `chat`,
+    /// `cause`, `daily`.
     pub kind: &'static str,
     /// The text.
     pub body: String,

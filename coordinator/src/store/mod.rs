@@ -9,6 +9,7 @@ pub mod actions;
 pub mod audit;
 pub mod bulk;
 pub mod correlation;
+pub mod daily;
 pub mod dropped;
 pub mod findings;
 pub mod history;
