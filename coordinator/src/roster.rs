@@ -210,16 +210,33 @@ mod tests {
     }
 
     #[test]
-    fn the_roster_in_the_documentation_is_this_one() {
-        const DOCUMENT: &str = include_str!("../../docs/AGENTS.md");
-        for row in &ROSTER {
-            let roles = match row.inbox_roles {
-                [] => "none".to_owned(),
-                roles if roles == Role::ALL => "all roles".to_owned(),
-                roles => roles.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(", "),
-            };
-            let line = format!("| {} | {} | `{}` | {roles} |", row.id.as_str(), row.name, row.codename);
-            assert!(DOCUMENT.lines().any(|written| written == line), "docs/AGENTS.md lacks the row: {line}");
+    fn the_roster_in_the_documentation_is_this_one_with_the_scenarios_of_the_shipped_registry() {
+        const DOCUMENT: &str = include_str!("../../docs/agents-roster.md");
+        const SHIPPED: &str = include_str!("../../registry.yaml");
+        let registry = farol_protocol::registry::Registry::parse(SHIPPED, &|_| None).expect("valid");
+        let table = DOCUMENT.split("\n\n").find(|part| part.starts_with("| id | name |")).expect("a table");
+        let written: Vec<&str> = table.lines().skip(2).collect();
+        let rows: Vec<String> = ROSTER
+            .iter()
+            .map(|row| {
+                let roles = match row.inbox_roles {
+                    [] => "none".to_owned(),
+                    roles if roles == Role::ALL => "all roles".to_owned(),
+                    roles => roles.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(", "),
+                };
+                let scenarios = registry.scenarios.iter().filter(|scenario| scenario.persona == row.id);
+                let scenarios: Vec<String> = scenarios.map(|scenario| format!("`{}`", scenario.id)).collect();
+                let scenarios = if scenarios.is_empty() { "—".to_owned() } else { scenarios.join(", ") };
+                format!("| {} | {} | `{}` | {roles} | {scenarios} |", row.id.as_str(), row.name, row.codename)
+            })
+            .collect();
+        assert_eq!(written, rows);
+        let duties = DOCUMENT.split("\n\n").find(|part| part.starts_with("| id | watches |")).expect("a table");
+        for (row, line) in ROSTER.iter().zip(duties.lines().skip(2)) {
+            assert!(line.starts_with(&format!("| {} |", row.id.as_str())), "{line}");
+        }
+        for role in Role::ALL {
+            assert!(DOCUMENT.contains(&format!("`{role}`")), "{role}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The API as its callers meet it: over a socket, on a coordinator that runs.
 
+mod contract;
 mod opn;
 mod signals;
 mod tickets;
