@@ -154,6 +154,8 @@ pub struct LogCheck {
     pub check: String,
     /// `journal`, `container`, `containers`, `unit` or `units`.
     pub kind: &'static str,
+    /// How often it is to report in a day.
+    pub expected: u64,
     /// How often it reported.
     pub reports: u64,
     /// How often it reported a warning or worse.
@@ -178,9 +180,10 @@ impl LogCheck {
         self.bad > 0 || self.kind == "journal" && self.most.is_some_and(|most| most > 0.0)
     }
 
-    /// Whether it never could look.
+    /// Whether it looked at a part of the day only, so that nothing found is
+    /// not the same as nothing there.
     #[must_use]
     pub const fn is_blind(&self) -> bool {
-        self.unknown == self.reports
+        self.reports == 0 || self.unknown > 0 || self.reports.saturating_mul(2) < self.expected
     }
 }

@@ -18,8 +18,8 @@ const SINCE: &str = "daily_since";
 /// Writes today's summary if it is due and was not written.
 pub(crate) async fn pass(app: App) -> Result<()> {
     let now = Timestamp::now();
-    let since = match app.store.setting(SINCE).await? {
-        Some(text) => text.parse().map_or(now, Timestamp::from_ms),
+    let since = match app.store.setting(SINCE).await?.and_then(|text| text.parse().ok()) {
+        Some(ms) => Timestamp::from_ms(ms),
         None => {
             app.store.set_setting(SINCE, &now.as_ms().to_string()).await?;
             now

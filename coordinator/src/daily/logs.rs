@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use farol_protocol::{
-    CheckId, Report, Status, Timestamp,
+    Report, Status, Timestamp,
     registry::{Check, Target},
     report::Probe,
 };
@@ -46,7 +46,7 @@ pub async fn review(app: &Shared, now: Timestamp) -> Result<LogReview> {
         let scenarios = watched.registry.scenarios.iter().filter(|scenario| is_about(scenario, &host));
         for check in scenarios.flat_map(|scenario| &scenario.checks) {
             if let Some(kind) = kind(check) {
-                checks.push(look(app, host.key, &check.id, kind, (since, now)).await?);
+                checks.push(look(app, host.key, check, kind, (since, now)).await?);
             }
         }
         if checks.is_empty() {
@@ -74,13 +74,14 @@ fn kind(check: &Check) -> Option<&'static str> {
 async fn look(
     app: &Shared,
     host: HostKey,
-    check: &CheckId,
+    Check { id: check, target, .. }: &Check,
     kind: &'static str,
     (since, until): (Timestamp, Timestamp),
 ) -> Result<LogCheck> {
     let mut found = LogCheck {
         check: check.to_string(),
         kind,
+        expected: DAY.unsigned_abs().checked_div(target.every_ms()).unwrap_or(0),
         reports: 0,
         bad: 0,
         unknown: 0,
@@ -91,12 +92,15 @@ async fn look(
     };
     let Some(series) = app.store.series_of_check(host, check).await? else { return Ok(found) };
     let (from, to) = (since.as_ms(), until.as_ms());
-    let mut last_bad = None;
+    let (mut last_bad, mut last_unknown) = (None, None);
     for seen in app.store.seen(host, series, from, to).await? {
         found.reports += 1;
         match roll::status(seen.status) {
             Status::Ok => {}
-            Status::Unknown => found.unknown += 1,
+            Status::Unknown => {
+                found.unknown += 1;
+                last_unknown = Some(seen);
+            }
             Status::Warning | Status::Critical => {
                 found.bad += 1;
                 last_bad = Some(seen.at);
@@ -119,8 +123,9 @@ async fn look(
         } else {
             found.at = Some(Timestamp::from_ms(minute));
         }
-    } else if found.is_blind() && found.reports > 0 {
-        let page = app.store.reports_of(host, series, &Cursor::start(), 1).await?;
+    } else if let Some(seen) = last_unknown {
+        let before = Cursor { ms: seen.at, id: seen.id.saturating_add(1).to_string() };
+        let page = app.store.reports_of(host, series, &before, 1).await?;
         let last = page.items.into_iter().next().map(|row| plain(&row.report.text, SAMPLE));
         found.sample = last.filter(|text| !text.is_empty());
     }

@@ -164,17 +164,11 @@ pub fn log_review(review: &LogReview, language: Language) -> String {
         vec![say!(language, "Erros nos registros no dia até {until}.", "Errors in the logs in the day until {until}.")];
     let all = || review.hosts.iter().flat_map(|host| host.checks.iter().map(move |check| (host.host.as_str(), check)));
     let found: Vec<(&str, &LogCheck)> = all().filter(|(_, check)| check.found()).collect();
-    let blind: Vec<(&str, &LogCheck)> = all().filter(|(_, check)| check.is_blind()).collect();
     let head = say!(language, "Com erros:", "With errors:");
     list(&mut lines, language, head, &found, |(host, check)| with_errors(host, check, language));
-    let head = say!(language, "Não puderam olhar:", "Could not look:");
-    list(&mut lines, language, head, &blind, |(host, check)| {
-        let (host, name) = (quote(host), quote(&check.check));
-        match check.sample.as_deref().map(quote) {
-            Some(text) => format!("{host}, {name}: “{text}”"),
-            None => say!(language, "{host}, {name}: nenhum relato", "{host}, {name}: no report"),
-        }
-    });
+    let blind: Vec<(&str, &LogCheck)> = all().filter(|(_, check)| check.is_blind() && !check.found()).collect();
+    let head = say!(language, "Não olharam o dia inteiro:", "Did not look at the whole day:");
+    list(&mut lines, language, head, &blind, |(host, check)| partly(host, check, language));
     let is_fine = |check: &LogCheck| !check.found() && !check.is_blind();
     let fine = review.hosts.iter().filter(|host| host.checks.iter().all(is_fine)).map(|host| host.host.as_str());
     if let Some(names) = names(fine, language) {
@@ -216,6 +210,31 @@ fn with_errors(host: &str, check: &LogCheck, language: Language) -> String {
         "; fora do limite em {bad} de {reports} relatos",
         "; beyond its limit in {bad} of {reports} reports"
     ));
+    if let Some(sample) = check.sample.as_deref().map(quote) {
+        line.push_str(&format!(": “{sample}”"));
+    }
+    line
+}
+
+/// A check that found nothing, and why that does not say that nothing was there.
+fn partly(host: &str, check: &LogCheck, language: Language) -> String {
+    let (host, name) = (quote(host), quote(&check.check));
+    let LogCheck { expected, reports, unknown, .. } = check;
+    let mut line = if *reports == 0 {
+        say!(language, "{host}, {name}: nenhum relato", "{host}, {name}: no report")
+    } else if *unknown > 0 {
+        say!(
+            language,
+            "{host}, {name}: não pôde olhar em {unknown} de {reports} relatos",
+            "{host}, {name}: could not look in {unknown} of {reports} reports"
+        )
+    } else {
+        say!(
+            language,
+            "{host}, {name}: só {reports} de {expected} relatos esperados",
+            "{host}, {name}: only {reports} of {expected} expected reports"
+        )
+    };
     if let Some(sample) = check.sample.as_deref().map(quote) {
         line.push_str(&format!(": “{sample}”"));
     }

@@ -6,6 +6,7 @@ mod asked;
 mod atlas;
 mod captured;
 mod checks;
+mod daily;
 mod disk;
 mod doctor;
 mod enrolment;

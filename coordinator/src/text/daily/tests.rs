@@ -133,6 +133,7 @@ fn looked(check: &str, kind: &'static str) -> LogCheck {
     LogCheck {
         check: check.to_owned(),
         kind,
+        expected: 288,
         reports: 288,
         bad: 0,
         unknown: 0,
@@ -166,15 +167,11 @@ fn the_review_says_where_errors_were_and_names_whom_nobody_looked_at() {
             host("vm112", looked("log.portal", "journal")),
             host(
                 "vm122",
-                LogCheck {
-                    unknown: 288,
-                    most: None,
-                    sample: Some("não visível".to_owned()),
-                    ..looked("log.desk", "journal")
-                },
+                LogCheck { unknown: 2, sample: Some("não visível".to_owned()), ..looked("log.desk", "journal") },
             ),
             host("vm123", LogCheck { bad: 1, most: Some(4.0), at: Some(at(-2)), ..looked("units", "units") }),
             host("vm5", LogCheck { reports: 0, most: None, ..looked("log.new", "journal") }),
+            host("vm6", LogCheck { reports: 9, ..looked("log.late", "journal") }),
         ],
         not_looked_at: vec!["pfsense".to_owned(), "proxmox".to_owned()],
     };
@@ -184,9 +181,10 @@ fn the_review_says_where_errors_were_and_names_whom_nobody_looked_at() {
 Com erros:
 - vm104, log.mail: no máximo 12, em 20/11/2026 22:00 BRT; fora do limite em 2 de 288 relatos: “12 linhas com `error`”
 - vm123, units: por último em 21/11/2026 05:00 BRT; fora do limite em 1 de 288 relatos
-Não puderam olhar:
-- vm122, log.desk: “não visível”
+Não olharam o dia inteiro:
+- vm122, log.desk: não pôde olhar em 2 de 288 relatos: “não visível”
 - vm5, log.new: nenhum relato
+- vm6, log.late: só 9 de 288 relatos esperados
 Sem erros: vm112.
 Não olhados, por falta de verificação de diário, unidades ou contêineres: pfsense, proxmox."
     );
