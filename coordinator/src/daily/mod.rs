@@ -114,4 +114,15 @@ mod tests {
         let (_, due, ends) = on("America/New_York", 90, "2026-11-01T12:00:00Z");
         assert_eq!((at(&due), at(&ends)), (at("2026-11-01T05:30:00Z"), at("2026-11-02T05:00:00Z")));
     }
+
+    #[test]
+    fn a_zone_that_is_none_is_refused_and_without_one_the_clock_of_the_texts_counts() {
+        let registry = |more: &str| Registry::parse(&format!("version: 1\n{more}"), &|_| None).expect("well formed");
+        assert_eq!(zone(&registry("")), "America/Sao_Paulo");
+        assert_eq!(zone(&registry("language: en\n")), "UTC");
+        let named = registry("language: en\ndaily: {timezone: Europe/Lisbon}\n");
+        assert_eq!((zone(&named), check(&named)), ("Europe/Lisbon", Ok(())));
+        let mistake = check(&registry("daily: {timezone: Mars/Olympus}\n")).expect_err("refused");
+        assert!(mistake.message.contains("daily.timezone: `Mars/Olympus`"), "{mistake}");
+    }
 }
