@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 /// What there is to say of the last day.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct Facts {
+pub struct DailyFacts {
     /// The day, as `2026-11-21`.
     pub date: String,
     /// From here on is the last day.
@@ -16,11 +16,11 @@ pub struct Facts {
     #[schema(value_type = String, format = DateTime)]
     pub now: Timestamp,
     /// Open and acknowledged, the worst first.
-    pub open: Vec<Problem>,
+    pub open: Vec<DailyProblem>,
     /// Kept quiet, the worst first.
-    pub suppressed: Vec<Problem>,
+    pub suppressed: Vec<DailyProblem>,
     /// Resolved in the last day, the one that resolved last first.
-    pub resolved: Vec<Problem>,
+    pub resolved: Vec<DailyProblem>,
     /// Actions that wait for approval, oldest first.
     pub waiting: Vec<Waiting>,
     /// Silences and windows that end before the day does, in that order.
@@ -28,12 +28,12 @@ pub struct Facts {
     /// Hosts of which nothing is heard, by name.
     pub silent: Vec<SilentHost>,
     /// Certificates that end soon, the next first.
-    pub certificates: Vec<Certificate>,
+    pub certificates: Vec<DailyCertificate>,
     /// Checks of which nothing is known now: nothing is calm because nobody looked.
     pub unknown_checks: u64,
 }
 
-impl Facts {
+impl DailyFacts {
     /// How many problems opened in the last day, whatever became of them.
     #[must_use]
     pub fn opened(&self) -> usize {
@@ -52,7 +52,7 @@ impl Facts {
 
 /// A finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Problem {
+pub struct DailyProblem {
     /// Identifier.
     pub id: String,
     /// How bad.
@@ -114,7 +114,7 @@ pub struct SilentHost {
 
 /// A certificate that ends soon.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct Certificate {
+pub struct DailyCertificate {
     /// Host that the check is about.
     pub host: String,
     /// The check.

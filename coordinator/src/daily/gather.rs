@@ -10,7 +10,7 @@ use farol_protocol::{
 
 use super::{
     DAY, Day,
-    facts::{Certificate, Ending, Facts, Problem, SilentHost, Waiting},
+    facts::{DailyCertificate, DailyFacts, DailyProblem, Ending, SilentHost, Waiting},
 };
 use crate::{
     action::State,
@@ -36,14 +36,14 @@ const SOON: f64 = 21.0;
 ///
 /// # Errors
 /// The store failed.
-pub async fn gather(app: &Shared, day: &Day, now: Timestamp) -> Result<Facts> {
+pub async fn gather(app: &Shared, day: &Day, now: Timestamp) -> Result<DailyFacts> {
     let since = now.plus_ms(-DAY);
     let hosts = app.store.hosts().await?;
     let names: HashMap<HostKey, &str> = hosts.iter().map(|host| (host.key, host.name.as_str())).collect();
     let rows = app.store.findings_since(since).await?;
     let [open, suppressed, resolved] = problems(app, &rows, &names)?;
     let (certificates, unknown_checks) = checks(app, &hosts, now);
-    Ok(Facts {
+    Ok(DailyFacts {
         date: day.date.to_string(),
         since,
         now,
@@ -59,14 +59,14 @@ pub async fn gather(app: &Shared, day: &Day, now: Timestamp) -> Result<Facts> {
 }
 
 /// Those that are open, kept quiet and resolved.
-fn problems(app: &Shared, rows: &[FindingRow], names: &HashMap<HostKey, &str>) -> Result<[Vec<Problem>; 3]> {
+fn problems(app: &Shared, rows: &[FindingRow], names: &HashMap<HostKey, &str>) -> Result<[Vec<DailyProblem>; 3]> {
     let [mut open, mut suppressed, mut resolved] = [const { Vec::new() }; 3];
     let host = |row: &FindingRow| names.get(&row.host()).map_or_else(String::new, |name| (*name).to_owned());
     let by_id: HashMap<&str, &FindingRow> = rows.iter().map(|row| (row.id.as_str(), row)).collect();
     for row in rows {
         let cause = row.hidden_by.as_deref().or(row.joined_id.as_deref()).and_then(|id| by_id.get(id));
         let cause = cause.map(|cause| (cause.title.clone(), host(cause)));
-        let problem = Problem {
+        let problem = DailyProblem {
             id: row.id.clone(),
             severity: serde_word("severity", &row.severity)?,
             host: host(row),
@@ -175,7 +175,7 @@ fn silent(app: &Shared, hosts: &[HostRow], now: Timestamp) -> Vec<SilentHost> {
 }
 
 /// Certificates that end soon, and how many checks nothing is known of.
-fn checks(app: &Shared, hosts: &[HostRow], now: Timestamp) -> (Vec<Certificate>, u64) {
+fn checks(app: &Shared, hosts: &[HostRow], now: Timestamp) -> (Vec<DailyCertificate>, u64) {
     let watched = app.watched();
     let (mut certificates, mut unknown) = (Vec::new(), 0);
     let each = watched
@@ -191,7 +191,7 @@ fn checks(app: &Shared, hosts: &[HostRow], now: Timestamp) -> (Vec<Certificate>,
                 matches!(&check.target, Target::Ready(spec) if matches!(spec.probe, Probe::Certificate(_)));
             let days = report.and_then(|report| report.value).filter(|days| is_certificate && *days <= SOON);
             if let Some(days) = days {
-                certificates.push(Certificate { host: host.name.clone(), check: check.id.to_string(), days });
+                certificates.push(DailyCertificate { host: host.name.clone(), check: check.id.to_string(), days });
             }
         }
     }

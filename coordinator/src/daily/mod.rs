@@ -1,7 +1,7 @@
 //! A0 sums up the day: what is open, what ended, what is kept quiet and what
 //! waits for a person; and what the logs of the last day held.
 //!
-//! [`Facts`] and [`LogReview`] are read by [`gather`] and [`logs`], put into
+//! [`DailyFacts`] and [`LogReview`] are read by [`gather`] and [`logs`], put into
 //! words by [`crate::text`], and said by [`job`] once a day.
 
 mod facts;
@@ -17,7 +17,7 @@ use farol_protocol::{
 use jiff::{Timestamp as Instant, civil::Date, tz::TimeZone};
 
 pub use self::{
-    facts::{Certificate, Ending, Facts, HostLogs, LogCheck, LogReview, Problem, SilentHost, Waiting},
+    facts::{DailyCertificate, DailyFacts, DailyProblem, Ending, HostLogs, LogCheck, LogReview, SilentHost, Waiting},
     gather::gather,
     logs::review,
 };

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::problem::Answer;
 use crate::{
     app::App,
-    daily::{self, Facts, LogReview},
+    daily::{self, DailyFacts, LogReview},
     error::Error,
     text,
 };
@@ -28,7 +28,7 @@ pub(super) struct DailyView {
     /// The review of the last day's logs as A0 would write it now.
     log_review: String,
     /// What the summary is made of.
-    facts: Facts,
+    facts: DailyFacts,
     /// What the review is made of.
     logs: LogReview,
 }

@@ -23,7 +23,7 @@ const FAILED_TRIES: i64 = 3;
 
 /// How the coordinator is.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Health {
+pub(super) struct HealthView {
     /// `ok` or `degraded`.
     #[schema(example = "ok")]
     status: &'static str,
@@ -73,8 +73,8 @@ impl Checks {
 ///
 /// Always 200, so that the answer can be read; `status` says how it is.
 #[utoipa::path(get, path = "/api/v1/agents/health", tag = "agents", operation_id = "health", security(()),
-    responses((status = 200, body = Health)))]
-pub(super) async fn health(State(app): State<App>) -> Json<Health> {
+    responses((status = 200, body = HealthView)))]
+pub(super) async fn health(State(app): State<App>) -> Json<HealthView> {
     let (state_fails, telemetry_fails) = app.store.failing();
     let (mail, notifications) = messages(&app).await;
     let checks = Checks {
@@ -91,7 +91,7 @@ pub(super) async fn health(State(app): State<App>) -> Json<Health> {
         },
         llm: if app.llm.is_some() { OK } else { OFF }.to_owned(),
     };
-    Json(Health { status: checks.status(), checks })
+    Json(HealthView { status: checks.status(), checks })
 }
 
 /// Counters and gauges as text for Prometheus; as OpenMetrics for who asks for it

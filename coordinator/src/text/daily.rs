@@ -4,7 +4,7 @@ use farol_protocol::{Language, Timestamp, registry::Severity};
 use jiff::civil::Date;
 
 use super::words::{Measure, clock, duration, number, plain, quote, sentence, severity_word};
-use crate::daily::{Facts, LogCheck, LogReview, Problem};
+use crate::daily::{DailyFacts, DailyProblem, LogCheck, LogReview};
 
 /// Items of a list that are named; the rest is counted.
 const NAMED: usize = 10;
@@ -25,7 +25,7 @@ fn day(date: Date, language: Language) -> String {
 
 /// The summary of a day: a heading, then a line a fact. A calm day is one line.
 #[must_use]
-pub fn summary(facts: &Facts, language: Language) -> String {
+pub fn summary(facts: &DailyFacts, language: Language) -> String {
     let date = facts.date.parse().map_or_else(|_| plain(&facts.date, 20), |date| day(date, language));
     if facts.is_calm() {
         return say!(
@@ -85,7 +85,7 @@ pub fn summary(facts: &Facts, language: Language) -> String {
 }
 
 /// What is open, by severity.
-fn open(facts: &Facts, language: Language, lines: &mut Vec<String>) {
+fn open(facts: &DailyFacts, language: Language, lines: &mut Vec<String>) {
     if facts.open.is_empty() {
         lines.push(say!(language, "Nada aberto.", "Nothing open."));
         return;
@@ -110,7 +110,7 @@ fn open(facts: &Facts, language: Language, lines: &mut Vec<String>) {
 }
 
 /// What opened and what ended in the last day.
-fn course(facts: &Facts, language: Language, lines: &mut Vec<String>) {
+fn course(facts: &DailyFacts, language: Language, lines: &mut Vec<String>) {
     let (opened, resolved) = (facts.opened(), facts.resolved.len());
     if opened + resolved == 0 {
         lines.push(say!(
@@ -135,7 +135,7 @@ fn course(facts: &Facts, language: Language, lines: &mut Vec<String>) {
     });
 }
 
-fn named(one: &Problem, language: Language) -> String {
+fn named(one: &DailyProblem, language: Language) -> String {
     format!("[{}] {}: {}", severity_word(one.severity, language), quote(&one.host), quote(&one.title))
 }
 

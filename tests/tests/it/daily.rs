@@ -46,8 +46,9 @@ async fn messages(site: &Site, thread: &Value) -> Vec<Value> {
 /// Waits until a check has reported after `moment`.
 async fn wait_report(site: &Site, moment: OffsetDateTime) {
     wait_until("a check to report later", PATIENCE, async || {
-        let reports = site.api().items("/api/v1/hosts/vm112/reports?check=web.portal&limit=1").await?;
-        let at = reports.first().and_then(|report| report["observed_at"].as_str());
+        let scenarios = site.api().items("/api/v1/agents/scenarios").await?;
+        let portal = scenarios.iter().find(|one| one["id"] == "web.portal");
+        let at = portal.and_then(|portal| portal["checks"][0]["observed_at"].as_str());
         Ok(at.and_then(|at| OffsetDateTime::parse(at, &Rfc3339).ok()).filter(|at| *at > moment))
     })
     .await
@@ -106,7 +107,17 @@ async fn the_summary_is_written_once_a_day_by_who_was_there_at_the_hour_and_name
     }
     telemetry.close().await.unwrap();
 
+    let registry = site.folder().join("registry.yaml");
+    std::fs::write(&registry, REGISTRY.replace("at: '00:00'", "at: never")).unwrap();
     site.start_coordinator().await.unwrap();
+    wait_until("the reports to be in the history", PATIENCE, async || {
+        let shown = site.api().get("/api/v1/agents/daily").await?;
+        Ok((shown["logs"]["hosts"][0]["checks"][0]["reports"] == 3).then_some(()))
+    })
+    .await
+    .unwrap();
+    assert_eq!(summary(&site).await, None, "it is never due");
+    std::fs::write(&registry, REGISTRY).unwrap();
     let thread = wait_until("the summary", PATIENCE, async || Ok(summary(&site).await)).await.unwrap();
     assert_eq!((&thread["persona"], &thread["state"]), (&json!("A0"), &json!("open")), "{thread}");
     assert!(thread["finding_id"].is_null() && thread["subject"].as_str().unwrap().starts_with("Summary of "));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::daily::{Certificate, Ending, HostLogs, SilentHost, Waiting};
+use crate::daily::{DailyCertificate, Ending, HostLogs, SilentHost, Waiting};
 
 const HOUR: i64 = 3_600_000;
 
@@ -8,8 +8,8 @@ fn at(hours: i64) -> Timestamp {
     Timestamp::from_ms(1_795_255_200_000 + hours * HOUR)
 }
 
-fn calm() -> Facts {
-    Facts {
+fn calm() -> DailyFacts {
+    DailyFacts {
         date: "2026-11-21".to_owned(),
         since: at(-24),
         now: at(0),
@@ -24,8 +24,8 @@ fn calm() -> Facts {
     }
 }
 
-fn problem(host: &str, severity: Severity, opened: i64) -> Problem {
-    Problem {
+fn problem(host: &str, severity: Severity, opened: i64) -> DailyProblem {
+    DailyProblem {
         id: host.to_owned(),
         severity,
         host: host.to_owned(),
@@ -49,28 +49,28 @@ fn a_calm_day_is_one_line() {
 
 #[test]
 fn a_day_on_which_nobody_looked_is_not_calm() {
-    let text = summary(&Facts { unknown_checks: 3, ..calm() }, Language::En);
+    let text = summary(&DailyFacts { unknown_checks: 3, ..calm() }, Language::En);
     assert_eq!(
         text,
         "Summary of 2026-11-21.\nNothing open.\nIn the last day nothing opened or resolved.\n\
          Without an answer now: 3 checks; nothing is known of them."
     );
     let silent = vec![SilentHost { host: "vm112".to_owned(), last_seen: None }];
-    assert!(!summary(&Facts { silent, ..calm() }, Language::PtBr).contains("calmo"));
+    assert!(!summary(&DailyFacts { silent, ..calm() }, Language::PtBr).contains("calmo"));
 }
 
 #[test]
 fn each_fact_is_said_with_how_long_and_who() {
-    let facts = Facts {
+    let facts = DailyFacts {
         open: vec![
-            Problem { acknowledged_by: Some("ana".to_owned()), ..problem("vm112", Severity::Critical, -3) },
+            DailyProblem { acknowledged_by: Some("ana".to_owned()), ..problem("vm112", Severity::Critical, -3) },
             problem("vm104", Severity::Low, -50),
         ],
-        suppressed: vec![Problem {
+        suppressed: vec![DailyProblem {
             why: Some("Silenciado por bia".to_owned()),
             ..problem("vm123", Severity::High, -2)
         }],
-        resolved: vec![Problem { resolved_at: Some(at(-1)), ..problem("vm122", Severity::Medium, -4) }],
+        resolved: vec![DailyProblem { resolved_at: Some(at(-1)), ..problem("vm122", Severity::Medium, -4) }],
         waiting: vec![Waiting {
             action_id: "a".to_owned(),
             what: "reiniciar o serviço portal".to_owned(),
@@ -84,7 +84,7 @@ fn each_fact_is_said_with_how_long_and_who() {
             summary: "Silenciado por bia até 21/11/2026 12:00 BRT: “disco” (vm123)".to_owned(),
         }],
         silent: vec![SilentHost { host: "pfsense".to_owned(), last_seen: Some(at(-30)) }],
-        certificates: vec![Certificate { host: "vm104".to_owned(), check: "mail.tls".to_owned(), days: 12.9 }],
+        certificates: vec![DailyCertificate { host: "vm104".to_owned(), check: "mail.tls".to_owned(), days: 12.9 }],
         unknown_checks: 1,
         ..calm()
     };
@@ -121,9 +121,9 @@ Sem resposta agora: 1 verificação; dela nada se sabe."
 
 #[test]
 fn a_long_list_is_cut_and_counted_and_texts_of_others_stay_on_their_line() {
-    let mut open: Vec<Problem> = (0..13).map(|n| problem(&format!("vm{n}"), Severity::High, -1)).collect();
+    let mut open: Vec<DailyProblem> = (0..13).map(|n| problem(&format!("vm{n}"), Severity::High, -1)).collect();
     open[0].title = "a\n- [critical] forged".to_owned();
-    let text = summary(&Facts { open, ..calm() }, Language::En);
+    let text = summary(&DailyFacts { open, ..calm() }, Language::En);
     assert_eq!(text.lines().filter(|line| line.starts_with("- [")).count(), 10, "{text}");
     assert!(text.contains("- [high] vm0: a - [critical] forged, for"), "{text}");
     assert!(text.contains("- and 3 more"), "{text}");
