@@ -10,3 +10,5 @@ alter table finding add column flapping bigint not null default 0;
 alter table finding add column stale bigint not null default 0;
 create index finding_by_check on finding (host_key, check_id, episode);
 create index finding_by_hidden on finding (hidden_by);
+create index finding_by_joined on finding (joined_id);
+create index outbox_by_channel on outbox (channel, state);

@@ -24,6 +24,8 @@ impl Needs {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dependencies {
     needs: HashMap<HostKey, Needs>,
+    /// Hosts that others need.
+    needed: HashSet<HostKey>,
 }
 
 impl Dependencies {
@@ -43,7 +45,8 @@ impl Dependencies {
         for host in hosts {
             Self::open_circles(&mut needs, &mut done, host);
         }
-        Self { needs }
+        let needed = needs.values().flat_map(Needs::each).collect();
+        Self { needs, needed }
     }
 
     /// Takes out every edge that leads back to where the walk came from.
@@ -93,6 +96,11 @@ impl Dependencies {
             }
         }
         steps
+    }
+
+    /// Whether another host needs this one.
+    pub(super) fn is_needed(&self, host: HostKey) -> bool {
+        self.needed.contains(&host)
     }
 
     /// What a host needs directly.

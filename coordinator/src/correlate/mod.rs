@@ -120,7 +120,7 @@ pub struct Correlator {
     /// Told problems that others have joined, which is told then.
     gathering: BTreeMap<Slot, Timestamp>,
     /// The told problem that alike ones may join, and when the last did.
-    leading: HashMap<CheckId, (Slot, Timestamp)>,
+    leading: HashMap<(CheckId, u32), (Slot, Timestamp)>,
 }
 
 /// How long those that join a told problem are gathered before that is told, in ms.
@@ -184,7 +184,7 @@ impl Correlator {
                 }
                 Some(Hidden::Waits { grace: false, .. }) => self.wait(rules, slot),
                 None if told => {
-                    self.leading.entry(own).or_insert((slot, now));
+                    self.leading.entry((own, rules.site(self.checks[slot].key.0))).or_insert((slot, now));
                 }
                 _ => {}
             }
@@ -218,6 +218,13 @@ impl Correlator {
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
         self.agenda.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// What needs what and what is kept quiet, together, as a coordinator that
+    /// starts learns it.
+    pub fn begin(&mut self, rules: &Rules, dependencies: Dependencies, quiet: Vec<Quiet>, now: Timestamp) -> Outcome {
+        self.dependencies = dependencies;
+        self.apply(rules, Event::Quiet(quiet), now)
     }
 
     /// Nobody could have been heard until `now`: everybody gets the whole time
@@ -268,6 +275,10 @@ impl Correlator {
         };
         let (at, status) = (report.observed_at, report.status);
         let check = &mut self.checks[slot];
+        if id > check.state.cursor {
+            // Heard of, even where nobody could look.
+            check.heard_at = now;
+        }
         let flapped = check.state.flapping;
         let step = check.state.report(rule, host, id, report, now);
         if step == Step::None {
@@ -276,7 +287,6 @@ impl Correlator {
             }
             return;
         }
-        check.heard_at = now;
         let stopped = flapped && !check.state.flapping;
         let over = step == Step::Counted && stopped && check.state.is_recovered(rule);
         if rule.runs_on == RunsOn::Agent || (status == Status::Ok && rules.is_alive_check(&self.checks[slot].key)) {
@@ -292,6 +302,8 @@ impl Correlator {
             Step::Counted if over && self.checks[slot].state.problem.is_some() => {
                 self.resolve(rules, slot, now, outcome);
             }
+            // Whether it says that its host is down goes with each report while it flaps.
+            Step::Counted if self.checks[slot].state.flapping => self.down_changed(rules, slot, now, outcome),
             Step::Counted | Step::None => {}
         }
         let check = &self.checks[slot];
@@ -352,8 +364,9 @@ impl Correlator {
             });
         }
         let key = self.checks[slot].key.clone();
-        if self.leading.get(&key.1).is_some_and(|(leader, _)| *leader == slot) {
-            self.leading.remove(&key.1);
+        let led = (key.1.clone(), rules.site(key.0));
+        if self.leading.get(&led).is_some_and(|(leader, _)| *leader == slot) {
+            self.leading.remove(&led);
         }
         outcome.effects.extend(self.effect_of(slot, Transition::Resolved, &problem, Some(problem.status), tell));
         if let Some(Hidden::Group { host, .. }) = &problem.hidden {
@@ -374,16 +387,29 @@ impl Correlator {
         if !rules.is_alive_check(key) {
             return;
         }
-        for other in self.awaited.get(&key.0).cloned().unwrap_or_default() {
+        let host = key.0;
+        for other in self.awaited.get(&host).cloned().unwrap_or_default() {
             if other != slot {
+                self.judge(rules, other, now, outcome);
+            }
+        }
+        // What is filed under another check of the host, or under another way in, may be free again. Of a host that
+        // nobody needs and that one check speaks for, everything is filed under that check.
+        let speaks_alone = rules.alive(host).len() == 1 && !self.dependencies.is_needed(host);
+        if self.down(rules, host).is_none() && !(speaks_alone && self.explained.get(&slot).is_none()) {
+            let explained: BTreeSet<Slot> = self.explained.values().flatten().copied().collect();
+            for other in explained {
                 self.judge(rules, other, now, outcome);
             }
         }
     }
 
     fn see(&mut self, rules: &Rules, host: HostKey, at: Timestamp, now: Timestamp, outcome: &mut Outcome) {
-        let seen = self.seen.entry(host).or_insert(at);
-        *seen = (*seen).max(at);
+        let before = self.seen.get(&host).copied();
+        if before.is_some_and(|before| before >= at) {
+            return;
+        }
+        self.seen.insert(host, at);
         if self.awaited.is_empty() {
             return;
         }
@@ -476,7 +502,9 @@ impl Correlator {
 
     fn stale_at(&self, rule: &Rule, slot: Slot) -> Option<Timestamp> {
         let check = &self.checks[slot];
-        check.state.problem.is_none().then_some(check.heard_at.plus_ms(rule.stale_ms?))
+        // What is not configured is missed by nobody.
+        let is_spared = check.state.last.as_ref().is_none_or(|last| last.cause.is_some());
+        (check.state.problem.is_none() && !is_spared).then_some(check.heard_at.plus_ms(rule.stale_ms?))
     }
 
     fn calm_at(&self, rule: &Rule, slot: Slot) -> Option<Timestamp> {

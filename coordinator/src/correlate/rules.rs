@@ -182,6 +182,8 @@ pub struct Rules {
     pub(super) hold_ms: i64,
     pub(super) group_ms: i64,
     pub(super) silence: Option<CheckId>,
+    /// Sites of hosts, as numbers from 1.
+    sites: HashMap<HostKey, u32>,
 }
 
 /// Margin of everything that is waited for, in ms.
@@ -278,6 +280,12 @@ impl Rules {
             .filter_map(|host| Some((*hosts.get(&host.name)?, host)))
             .map(|(key, host)| (key, host.alive_by.iter().cloned().chain([silence()]).collect()))
             .collect();
+        let place = |site: &String| (1..).zip(&registry.sites).find(|(_, known)| known.id == *site).map(|(n, _)| n);
+        let sites = registry
+            .hosts
+            .iter()
+            .filter_map(|host| Some((*hosts.get(&host.name)?, host.site.as_ref().and_then(place)?)))
+            .collect();
         let hold = registry.correlation.hold.map_or_else(|| ms(registry.silence.after) + MARGIN_MS, ms);
         Self {
             by_check,
@@ -286,7 +294,13 @@ impl Rules {
             hold_ms: hold,
             group_ms: ms(registry.correlation.group),
             silence: Some(silence()),
+            sites,
         }
+    }
+
+    /// The site of a host as a number; 0 for none.
+    pub(super) fn site(&self, host: HostKey) -> u32 {
+        self.sites.get(&host).copied().unwrap_or(0)
     }
 
     /// The checks that all fail when a host is down.

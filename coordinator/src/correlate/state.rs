@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{QuietKind, Rule, flapping::Changes};
 use crate::store::hosts::HostKey;
 
+/// Reports may be dated so many ms later than the coordinator's clock says.
+const FUTURE_MS: i64 = 5 * 60_000;
+
 /// What is remembered of a check. Saved as JSON.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -169,7 +172,9 @@ impl CheckState {
         }
         self.cursor = id;
         // Older than what is known: backfill is history, not news.
-        if self.last.as_ref().is_some_and(|last| report.observed_at < last.observed_at) {
+        // One from the future was dated by a clock that was wrong, and is no bound.
+        let bound = self.last.as_ref().map(|last| last.observed_at).filter(|at| at.since(now) <= FUTURE_MS);
+        if bound.is_some_and(|bound| report.observed_at < bound) {
             return Step::None;
         }
         let (status, at, cause) = (report.status, report.observed_at, report.cause);

@@ -35,6 +35,8 @@ impl Correlator {
         // Whoever acknowledged it knows of it.
         let tells = hidden.is_none() && !told_before && !problem.acknowledged;
         problem.told |= tells;
+        // What was to be told later, or to others, was given up while it was hidden.
+        let told_again = told_before && hidden.is_none() && is_suppressed(old.as_ref()) && !problem.acknowledged;
         let was_joined = match (&old, &hidden) {
             (Some(Hidden::Group { host, .. }), new) if new.as_ref() != old.as_ref() => Some(*host),
             _ => None,
@@ -44,7 +46,7 @@ impl Correlator {
             self.forget_hidden(slot, old.as_ref());
             self.note_hidden(rules, slot, hidden.as_ref(), now);
         }
-        let tell = tells.then_some(Tell::Problem);
+        let tell = (tells || told_again).then_some(Tell::Problem);
         if let Some(effect) = place.and_then(|place| outcome.effects.get_mut(place)) {
             effect.hidden = hidden;
             effect.tell = tell;
@@ -146,7 +148,11 @@ impl Correlator {
     fn cause(&self, rules: &Rules, rule: &Rule, slot: Slot) -> Option<Slot> {
         let cause = match self.explains(rules, rule, slot) {
             Explains::Own(host) => self.cause_at(rules, host),
-            Explains::Needs(host) => self.cause_above(rules, host),
+            // Of several checks that say that a host is down, the first one does.
+            Explains::Needs(host) => self.cause_above(rules, host).or_else(|| {
+                let is_one_of_them = rules.is_alive_check(&self.checks[slot].key);
+                is_one_of_them.then(|| self.down(rules, host)).flatten()
+            }),
         };
         cause.filter(|cause| *cause != slot)
     }
@@ -173,18 +179,25 @@ impl Correlator {
 
     /// The check that says that a host is down: all that show that it lives say so.
     pub(super) fn down(&self, rules: &Rules, host: HostKey) -> Option<Slot> {
-        let mut down: Option<(Timestamp, Slot)> = None;
+        // One that was told goes first, then the one that is longest so.
+        let mut down: Option<(bool, Timestamp, Slot)> = None;
         for check in rules.alive(host) {
             let Some(slot) = self.index.get(&(host, check.clone())) else { continue };
             let state = &self.checks[*slot].state;
             if state.last.as_ref().is_none_or(|last| last.cause.is_some()) {
                 continue;
             }
-            let problem = state.problem.as_ref().filter(|problem| problem.status != Status::Warning)?;
-            let this = (problem.since, *slot);
+            // One that flaps may be fine just now.
+            let is_bad = |status: Status| !matches!(status, Status::Ok | Status::Warning);
+            let is_bad_now = state.last.as_ref().is_some_and(|last| is_bad(last.status));
+            let problem = state.problem.as_ref().filter(|problem| is_bad(problem.status))?;
+            if state.flapping && !is_bad_now {
+                return None;
+            }
+            let this = (!problem.told, problem.since, *slot);
             down = Some(down.map_or(this, |other| other.min(this)));
         }
-        down.map(|(_, slot)| slot)
+        down.map(|(.., slot)| slot)
     }
 
     /// Whether anything ever showed that a host lives or not.
@@ -261,7 +274,7 @@ impl Correlator {
                 let check = self.checks[slot].key.1.clone();
                 let Some(leader) = self.index.get(&(*host, check.clone())).copied() else { return };
                 self.joined.entry(leader).or_default().insert(slot);
-                if let Some(leading) = self.leading.get_mut(&check) {
+                if let Some(leading) = self.leading.get_mut(&(check, rules.site(self.checks[leader].key.0))) {
                     leading.1 = now;
                 }
                 self.gathering.entry(leader).or_insert(now.plus_ms(GATHER_MS));
@@ -305,13 +318,14 @@ impl Correlator {
     fn leads(&mut self, rules: &Rules, slot: Slot, now: Timestamp) {
         let check = self.checks[slot].key.clone();
         if rules.of(&check).is_some_and(|rule| rule.is_grouped) {
-            self.leading.insert(check.1, (slot, now));
+            self.leading.insert((check.1, rules.site(check.0)), (slot, now));
         }
     }
 
     fn leader_for(&self, rules: &Rules, rule: &Rule, slot: Slot, now: Timestamp) -> Option<Hidden> {
         let Check { key, state, .. } = &self.checks[slot];
-        let (leader, last) = self.leading.get(&key.1).copied()?;
+        // Of another site others are told.
+        let (leader, last) = self.leading.get(&(key.1.clone(), rules.site(key.0))).copied()?;
         let other = &self.checks[leader];
         let (own, problem) = (state.problem.as_ref()?, other.state.problem.as_ref()?);
         let joins = rule.is_grouped

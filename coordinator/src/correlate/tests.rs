@@ -119,6 +119,13 @@ fn what_is_not_configured_or_not_seen_long_enough_neither_opens_nor_resolves() {
         for at in 1..10 {
             assert_eq!(spared(&mut line, at), None);
         }
+        // However long it stays so.
+        for day in 1..5 {
+            let now = Timestamp::from_ms(day * 86_400_000);
+            let seen = line.correlator.apply(&line.rules, Event::Seen(VM112, now), now);
+            let ticked = line.correlator.apply(&line.rules, Event::Tick, now);
+            assert_eq!((seen.effects.len(), ticked.effects.len()), (0, 0));
+        }
         line.say(C, 11);
         line.say(C, 12).expect("opens");
         for at in 13..20 {

@@ -31,6 +31,8 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 const REPLAY: i64 = 1000;
 /// How often time alone is looked at: what waits ends, what is late is noticed.
 const TICK: Duration = Duration::from_millis(500);
+/// Longest time in ms between two looks at the time that passes for one.
+const AWAY_MS: i64 = 10_000;
 /// Wait before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -44,6 +46,8 @@ pub struct Job {
     drain: CancellationToken,
     /// An effect was given up at the stop, so its state must not be saved.
     lost: AtomicBool,
+    /// When time was looked at last.
+    passed_at: Timestamp,
 }
 
 impl Job {
@@ -63,12 +67,7 @@ impl Job {
         // Before the first report: what explains it, or keeps it quiet, must be known.
         let quiet = super::quiet::at_start(&app, now).await?;
         let dependencies = drawn::dependencies(&app).await?;
-        let mut outcome = Outcome::default();
-        for event in [Event::Dependencies(dependencies), Event::Quiet(quiet)] {
-            let more = correlator.apply(&app.watched().rules, event, now);
-            outcome.effects.extend(more.effects);
-            outcome.touched.extend(more.touched);
-        }
+        let outcome = correlator.begin(&app.watched().rules, dependencies, quiet, now);
         let mut job = Self {
             app,
             correlator,
@@ -76,6 +75,7 @@ impl Job {
             cursor,
             drain: CancellationToken::new(),
             lost: AtomicBool::new(false),
+            passed_at: now,
         };
         job.conclude(outcome, None, now).await;
         loop {
@@ -158,6 +158,11 @@ impl Job {
     /// Signs of life that somebody waits for, and time.
     async fn tick(&mut self) {
         let (now, watched) = (Timestamp::now(), self.app.watched());
+        // A machine that slept, a clock that was set, a disk that was full: nobody was late but this.
+        if !(0..=AWAY_MS).contains(&now.since(self.passed_at)) {
+            self.correlator.was_away(now);
+        }
+        self.passed_at = now;
         let mut all = Outcome::default();
         let awaited: Vec<_> = self.correlator.awaited().collect();
         let seen = awaited.into_iter().filter_map(|host| Some((host, self.app.fleet.last_seen(host)?)));
@@ -209,6 +214,10 @@ impl Job {
             changes.extend(self.in_words(effect, by, now).await);
         }
         self.dirty.extend(keys.iter().cloned());
+        if self.lost.load(Ordering::Relaxed) {
+            // Its state would be saved with what is written; the next start replays all of it.
+            return;
+        }
         self.write(changes, &keys, now).await;
     }
 

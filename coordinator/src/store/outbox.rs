@@ -324,7 +324,8 @@ impl Store {
         let mut read = self.state().read().await?;
         sqlx::query_as(
             "select o.id, o.channel, o.recipient, coalesce(o.finding_id, '') as finding_id, o.what, o.attempts, o.next_ms,
-                 o.escalates, coalesce(f.state, '') as finding_state, coalesce((select p.state from outbox p
+                 o.escalates, case when f.state = 'resolved' and exists (select 1 from finding joined where joined.joined_id = f.id
+                     and joined.state <> 'resolved') then 'open' else coalesce(f.state, '') end as finding_state, coalesce((select p.state from outbox p
                      where p.finding_id = o.finding_id and p.channel = o.channel and p.recipient = o.recipient
                      and p.what = 'problem'), '') as problem_state
              from (select outbox.*, row_number() over (partition by channel, recipient, escalates
@@ -377,7 +378,8 @@ impl Store {
     pub async fn due_message(&self, id: &str) -> Result<Option<Due>> {
         let mut read = self.state().read().await?;
         sqlx::query_as(
-            "select o.id, coalesce(o.finding_id, '') as finding_id, coalesce(f.state, '') as finding_state, o.what,
+            "select o.id, coalesce(o.finding_id, '') as finding_id, case when f.state = 'resolved' and exists (select 1 from finding joined where joined.joined_id = f.id
+                     and joined.state <> 'resolved') then 'open' else coalesce(f.state, '') end as finding_state, o.what,
                  o.channel, o.recipient, o.subject, o.body, o.message_id, o.in_reply_to, o.attempts, o.after_ms,
                  o.document, p.document as problem_document, p.provider_id as problem_provider_id
              from outbox o left join finding f on f.id = o.finding_id
@@ -576,7 +578,8 @@ impl Store {
         let mut read = self.state().read().await?;
         sqlx::query_as(
             "select o.body, coalesce(o.document, '') from outbox o join finding f on f.id = o.finding_id
-             where o.channel = $1 and o.what = 'problem' and o.state = 'sent' and f.state <> 'resolved'
+             where o.channel = $1 and o.what = 'problem' and o.state = 'sent' and (f.state <> 'resolved' or exists
+                 (select 1 from finding joined where joined.joined_id = f.id and joined.state <> 'resolved'))
              order by o.created_ms, o.id",
         )
         .bind(channel)

@@ -46,11 +46,20 @@ impl Names {
 /// Draws the graph of everything that is known now. Hosts whose identity was
 /// taken back are no part of it.
 pub(crate) async fn draw(app: &Shared) -> Result<Graph> {
+    drawn(app, false).await
+}
+
+/// `with_old` draws also what is too old to be shown as it is: a hypervisor
+/// that is down tells nothing of its guests, and is why they are.
+async fn drawn(app: &Shared, with_old: bool) -> Result<Graph> {
     let names = Names::read(app).await?;
     let corrections = app.store.corrections().await?;
     let corrections = corrections.into_iter().filter(|row| row.revoked_at.is_none());
     let corrections = corrections.map(|row| names.named(row.correction)).collect();
-    let gathered = Gathered::read(app, Timestamp::now()).await?;
+    let mut gathered = Gathered::read(app, Timestamp::now()).await?;
+    for said in &mut gathered.said {
+        said.is_fresh |= with_old;
+    }
     let draw = move || graph::build(&Input { corrections, ..gathered.input() });
     // A large fleet's takes a while, and others wait for this thread.
     tokio::task::spawn_blocking(draw)
@@ -62,7 +71,7 @@ pub(crate) async fn draw(app: &Shared) -> Result<Graph> {
 pub(crate) async fn dependencies(app: &Shared) -> Result<Dependencies> {
     let keys: HashMap<String, HostKey> =
         app.store.hosts().await?.into_iter().map(|host| (graph::host_id(&host.name), host.key)).collect();
-    Ok(needs(&draw(app).await?, &keys))
+    Ok(needs(&drawn(app, true).await?, &keys))
 }
 
 fn needs(graph: &Graph, keys: &HashMap<String, HostKey>) -> Dependencies {

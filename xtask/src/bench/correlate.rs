@@ -107,7 +107,7 @@ fn report(ids: &[CheckId], n: usize, checks: usize) -> Committed {
     let (of_round, round) = (n % checks, n / checks);
     let (host, check) = (of_round / OF_HOST, of_round % OF_HOST);
     // A pattern without a period that the checks have.
-    let is_bad = (n.wrapping_mul(2_654_435_761) >> 7) % 1000 == 0;
+    let is_bad = (n.wrapping_mul(2_654_435_761) >> 7).is_multiple_of(1000);
     Committed {
         id: i64::try_from(n).unwrap_or(i64::MAX - 1) + 1,
         host: HostKey::unstored(i64::try_from(host).unwrap_or(0) + 1),

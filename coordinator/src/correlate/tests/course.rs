@@ -286,6 +286,49 @@ fn a_silence_over_a_told_problem_hides_no_recovery() {
 }
 
 #[test]
+fn a_problem_that_was_told_and_hidden_is_told_to_whom_it_was_not_once_it_is_shown() {
+    let mut fleet = Fleet::new();
+    fleet.say(VM1, "disk", W);
+    fleet.event(Event::Quiet(quiet(&[VM1])));
+    assert_eq!(told(&fleet.say(VM1, "disk", C)), [], "it is worse, and still quiet");
+    let effects = fleet.event(Event::Quiet(Vec::new()));
+    assert_eq!(told(&effects), [told_of(VM1, "disk", PROBLEM)]);
+}
+
+#[test]
+fn what_a_host_explained_is_free_when_any_of_its_checks_shows_that_it_lives() {
+    const REGISTRY: &str = r"
+version: 1
+correlation: {hold: 60s}
+hosts: [{name: h, alive_by: [ping]}]
+scenarios:
+  - {id: ping, title: Ping, persona: A1, severity: high, attempts: 1, every: 1m, hosts: [h],
+     checks: [{name: p, probe: {tcp: {address: '127.0.0.1:1'}}}]}
+  - {id: web1, title: Web, persona: A1, severity: high, attempts: 1, every: 1m, hosts: [h],
+     checks: [{name: p, probe: {tcp: {address: '127.0.0.1:1'}}}]}
+";
+    let registry = Registry::parse(REGISTRY, &|_| None).expect("valid");
+    let hosts = HashMap::from([("h".to_owned(), VM1)]);
+    let rules = Rules::new(&registry, &hosts);
+    let mut fleet = Fleet { correlator: Correlator::default(), rules, next: 0, now: 1 };
+    for check in [SILENCE, "ping", "web1"] {
+        fleet.say(VM1, check, O);
+    }
+    fleet.pass(100);
+    let mut effects = fleet.say(VM1, "ping", C);
+    effects.extend(fleet.say(VM1, SILENCE, C));
+    effects.extend(fleet.say(VM1, "web1", C));
+    assert!(matches!(
+        fleet.problem(VM1, "web1").and_then(|problem| problem.hidden.clone()),
+        Some(Hidden::Cause { .. })
+    ));
+    // The agent is back, the ping stays blocked, the service stays down.
+    effects.extend(fleet.say(VM1, SILENCE, O));
+    effects.extend(fleet.pass(300));
+    assert_eq!(told(&effects), [told_of(VM1, "ping", PROBLEM), told_of(VM1, "web1", PROBLEM)]);
+}
+
+#[test]
 fn whoever_acknowledged_a_problem_before_it_was_told_is_not_told() {
     let mut fleet = Fleet::new();
     fleet.pass(100);
