@@ -396,8 +396,12 @@ impl Correlator {
         // What is filed under another check of the host, or under another way in, may be free again. Of a host that
         // nobody needs and that one check speaks for, everything is filed under that check.
         let speaks_alone = rules.alive(host).len() == 1 && !self.dependencies.is_needed(host);
-        if self.down(rules, host).is_none() && !(speaks_alone && self.explained.get(&slot).is_none()) {
-            let explained: BTreeSet<Slot> = self.explained.values().flatten().copied().collect();
+        if self.down(rules, host).is_none() {
+            let explained: BTreeSet<Slot> = if speaks_alone {
+                self.explained.get(&slot).cloned().unwrap_or_default()
+            } else {
+                self.explained.values().flatten().copied().collect()
+            };
             for other in explained {
                 self.judge(rules, other, now, outcome);
             }
