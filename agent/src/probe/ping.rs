@@ -305,7 +305,7 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(20);
         let (times, ()) = tokio::join!(echo(&socket, true, 3, deadline), answering);
         let times: Vec<Duration> = times.expect("told").into_iter().flatten().collect();
-        assert!(times.len() == 3 && times[0] >= BETWEEN * 2 && times[0] > times[2], "{times:?}");
+        assert!(times.len() == 3 && times[0] > times[1] && times[1] > times[2], "{times:?}");
     }
 
     #[tokio::test]
