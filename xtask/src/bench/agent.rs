@@ -142,7 +142,10 @@ fn checks(site: &Site, count: usize) -> String {
         ("forecast.root", "disk_forecast: {mount: /, limits: {worse: below, critical: 1}}".to_owned()),
         ("swap", "swap: {critical: 101}".to_owned()),
         ("port.api", format!("port: {{port: {}}}", api.rsplit(':').next().unwrap_or("8180"))),
-        ("certificate", format!("certificate: {{address: '{south}', server_name: farol, limits: {{worse: below, critical: 1}}}}")),
+        (
+            "certificate",
+            format!("certificate: {{address: '{south}', server_name: farol, limits: {{worse: below, critical: 1}}}}"),
+        ),
         ("units", "units: {}".to_owned()),
         ("containers", "containers: {}".to_owned()),
         ("raid", "raid: {}".to_owned()),
