@@ -187,11 +187,10 @@ impl Correlator {
             if state.last.as_ref().is_none_or(|last| last.cause.is_some()) {
                 continue;
             }
-            // One that flaps may be fine just now.
-            let is_bad = |status: Status| !matches!(status, Status::Ok | Status::Warning);
-            let is_bad_now = state.last.as_ref().is_some_and(|last| is_bad(last.status));
-            let problem = state.problem.as_ref().filter(|problem| is_bad(problem.status))?;
-            if state.flapping && !is_bad_now {
+            // Whoever could not look does not know that it is down, nor is one that flaps down while it is fine.
+            let problem =
+                state.problem.as_ref().filter(|problem| problem.status == Status::Critical && !problem.stale)?;
+            if state.flapping && state.last.as_ref().is_none_or(|last| last.status != Status::Critical) {
                 return None;
             }
             let this = (!problem.told, problem.since, *slot);

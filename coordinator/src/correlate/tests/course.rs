@@ -329,6 +329,19 @@ scenarios:
 }
 
 #[test]
+fn a_host_that_nobody_could_look_at_explains_nothing() {
+    let mut fleet = Fleet::new();
+    fleet.pass(100);
+    fleet.say(PVE1, SILENCE, U);
+    let mut effects = fleet.say(VM1, SILENCE, C);
+    effects.extend(fleet.pass(70));
+    assert!(!matches!(
+        fleet.problem(VM1, SILENCE).and_then(|problem| problem.hidden.clone()),
+        Some(Hidden::Cause { .. })
+    ));
+}
+
+#[test]
 fn whoever_acknowledged_a_problem_before_it_was_told_is_not_told() {
     let mut fleet = Fleet::new();
     fleet.pass(100);
