@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod daily;
 mod decide;
+mod findings;
 mod history;
 mod integrations;
 mod inventory;
@@ -80,7 +81,7 @@ pub enum Once {
     Findings {
         /// What else to do with findings.
         #[command(subcommand)]
-        command: Option<notifications::FindingsCommand>,
+        command: Option<findings::FindingsCommand>,
         /// Resolved ones too
         #[arg(long)]
         all: bool,
@@ -777,9 +778,7 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Hosts { show: Some(HostsCommand::History(command)), .. } => history::run(command).await,
         Once::Hosts { show: None, to } => lists::hosts(&to).await,
         Once::Findings { command: None, all, to } => lists::findings(&to, all).await,
-        Once::Findings { command: Some(notifications::FindingsCommand::Notifications { id, to }), .. } => {
-            notifications::of_finding(&to, &id).await
-        }
+        Once::Findings { command: Some(command), .. } => findings::run(command).await,
         Once::Notifications { command: None, state, to } => notifications::list(&to, state.as_deref()).await,
         Once::Notifications { command: Some(command), .. } => notifications::run(command).await,
         Once::Signals { site, severity, to } => lists::signals(&to, site.as_deref(), severity.as_deref()).await,

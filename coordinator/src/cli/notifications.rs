@@ -40,20 +40,6 @@ pub enum NotificationsCommand {
     },
 }
 
-/// Commands on findings.
-#[derive(Debug, Subcommand)]
-pub enum FindingsCommand {
-    /// Who was told of a finding, who was not, and why
-    Notifications {
-        /// The finding
-        #[arg(value_name = "ID")]
-        id: String,
-        /// How to reach the coordinator.
-        #[command(flatten)]
-        to: Connection,
-    },
-}
-
 const COLUMNS: &[Column] = &[
     ("STATE", |item| text(item, "state")),
     ("WHAT", |item| text(item, "what")),

@@ -19,6 +19,7 @@ use crate::{
         findings::{Decision, FindingRow},
         hosts::{Enrolment, HostRow},
         inbox::Note,
+        serde_word,
     },
     text::{self, Course, Measure, Message},
 };
@@ -38,19 +39,36 @@ pub struct ByPerson<'a> {
     pub comment: Option<&'a str>,
 }
 
-/// Puts an effect into words. `None` for a check that the registry no longer has.
+/// What a finding is called, and who speaks of it.
+struct Named {
+    scenario: String,
+    title: String,
+    persona: Persona,
+}
+
+/// As the registry says, or as it said when the finding opened.
+async fn named(app: &Shared, effect: &Effect) -> Result<Option<Named>> {
+    let (host, check) = &effect.key;
+    if let Some(rule) = app.watched().rules.of(&effect.key) {
+        let (scenario, title) = (rule.scenario.clone(), rule.title_of(check));
+        return Ok(Some(Named { scenario, title, persona: rule.persona }));
+    }
+    let Some(row) = app.store.finding_of(*host, check, effect.episode).await? else { return Ok(None) };
+    Ok(Some(Named { persona: serde_word("persona", &row.persona)?, scenario: row.scenario, title: row.title }))
+}
+
+/// Puts an effect into words. `None` for a check that the registry no longer
+/// has and of which no finding is known.
 ///
 /// # Errors
 /// The store failed.
 pub async fn change(app: &Shared, effect: Effect, by: Option<&ByPerson<'_>>, now: Timestamp) -> Result<Option<Change>> {
-    let watched = app.watched();
-    let Some(rule) = watched.rules.of(&effect.key) else { return Ok(None) };
-    let title = rule.title_of(&effect.key.1);
+    let Some(Named { scenario, title, persona }) = named(app, &effect).await? else { return Ok(None) };
     let host = app.store.host_by_key(effect.key.0).await?;
     let fingerprint = fingerprint(&host.name, effect.key.1.as_str());
     let finding_id = Uuid::now_v7().to_string();
     let key = format!("{fingerprint}/{}", effect.episode);
-    let about = About { host: &host.name, title: &title, persona: rule.persona };
+    let about = About { host: &host.name, title: &title, persona };
     let body = words(app, &effect, about, by, now).await?;
     let kind = match effect.transition {
         Transition::Opened => "finding",
@@ -58,7 +76,7 @@ pub async fn change(app: &Shared, effect: Effect, by: Option<&ByPerson<'_>>, now
         Transition::Resolved | Transition::AllResolved => "resolved",
         _ => "update",
     };
-    let author = by.map_or(rule.persona.as_str(), |by| by.name).to_owned();
+    let author = by.map_or(persona.as_str(), |by| by.name).to_owned();
     let told = match effect.tell {
         Some(Tell::Problem) => Some(What::Problem),
         Some(Tell::Recovery) => Some(What::Recovery),
@@ -77,8 +95,8 @@ pub async fn change(app: &Shared, effect: Effect, by: Option<&ByPerson<'_>>, now
                 what,
                 fingerprint: &fingerprint,
                 episode: effect.episode,
-                scenario: &rule.scenario,
-                persona: rule.persona,
+                scenario: &scenario,
+                persona,
                 host: &host.name,
                 site: host.site.as_deref(),
                 severity: effect.severity,
@@ -92,7 +110,7 @@ pub async fn change(app: &Shared, effect: Effect, by: Option<&ByPerson<'_>>, now
     };
     // What is a consequence has another remedy.
     let is_consequence = matches!(effect.hidden, Some(Hidden::Cause { .. }));
-    let proposal = match (effect.transition, proposed(app, &rule.scenario)) {
+    let proposal = match (effect.transition, proposed(app, &scenario)) {
         (Transition::Opened, Some(entry)) if !is_consequence => {
             proposal(app, &entry, &host, &finding_id, &key, &body, now).await?
         }
@@ -101,8 +119,8 @@ pub async fn change(app: &Shared, effect: Effect, by: Option<&ByPerson<'_>>, now
     Ok(Some(Change {
         finding_id,
         fingerprint,
-        scenario: rule.scenario.clone(),
-        persona: rule.persona,
+        scenario,
+        persona,
         subject: Message::ThreadSubject { host: &host.name, title: &title }.in_words(app.language()),
         title,
         actor: author.clone(),

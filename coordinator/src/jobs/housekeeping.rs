@@ -8,6 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{app::App, error::Result, store::Checkpoint};
 
+/// For so long after the end of its finding it is known who was told of it, in ms.
+const MESSAGES_MS: i64 = 90 * 86_400_000;
+
 /// Sees revocations and enrolments that another process wrote.
 pub(super) async fn live_set(app: App) -> Result<()> {
     app.fleet.refresh(&app.store).await
@@ -31,6 +34,10 @@ pub(super) async fn retention(app: App) -> Result<()> {
     let removed = app.store.prune_telemetry(before, (batch, cursor.min(report))).await?;
     if removed > 0 {
         tracing::info!(rows = removed, "telemetry beyond its retention was removed");
+    }
+    let removed = app.store.prune_outbox(Timestamp::now().plus_ms(-MESSAGES_MS)).await?;
+    if removed > 0 {
+        tracing::info!(rows = removed, "messages about findings that ended long ago were removed");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Findings and the advice on them.
 
-use farol_protocol::Timestamp;
+use farol_protocol::{CheckId, Timestamp};
 use serde::Serialize;
 use sqlx::{AnyConnection, FromRow};
 
@@ -168,6 +168,23 @@ impl Store {
     pub async fn finding(&self, id: &str) -> Result<FindingRow> {
         let mut connection = self.state().read().await?;
         select(&mut connection, id).await
+    }
+
+    /// The finding of a check's episode.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn finding_of(&self, host: HostKey, check: &CheckId, episode: u64) -> Result<Option<FindingRow>> {
+        let mut read = self.state().read().await?;
+        sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "select {COLUMNS} from finding where host_key = $1 and check_id = $2 and episode = $3"
+        )))
+        .bind(host.0)
+        .bind(check.as_str())
+        .bind(i64::try_from(episode).unwrap_or(i64::MAX))
+        .fetch_optional(&mut *read)
+        .await
+        .context("read the finding")
     }
 
     /// Findings, the one that opened last first.

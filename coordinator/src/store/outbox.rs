@@ -588,6 +588,33 @@ impl Store {
         .context("read the outbox")
     }
 
+    /// Forgets what became of messages about findings that ended before `before`,
+    /// and links that can be used no more. Answers how many messages.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn prune_outbox(&self, before: Timestamp) -> Result<u64> {
+        let mut write = self.state().write().await?;
+        let removed = sqlx::query(
+            "delete from outbox where state <> 'pending' and finding_id in
+                 (select id from finding where state = 'resolved' and resolved_ms < $1
+                      and not exists (select 1 from finding joined where joined.joined_id = finding.id
+                          and joined.state <> 'resolved'))",
+        )
+        .bind(before.as_ms())
+        .execute(&mut *write)
+        .await
+        .context("prune the outbox")?
+        .rows_affected();
+        sqlx::query("delete from ack_link where expires_ms < $1")
+            .bind(before.as_ms())
+            .execute(&mut *write)
+            .await
+            .context("prune the links")?;
+        write.commit().await?;
+        Ok(removed)
+    }
+
     /// Messages that were tried this often and still wait.
     ///
     /// # Errors
