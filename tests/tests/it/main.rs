@@ -24,6 +24,7 @@ mod orders;
 mod outage;
 mod partition;
 mod quiet;
+mod reload;
 mod replay;
 mod scenarios;
 mod services;

@@ -324,3 +324,40 @@ async fn whatever_happens_a_channel_hears_of_one_problem_and_after_it_of_one_rec
         }
     }
 }
+
+#[tokio::test]
+async fn what_became_of_messages_is_forgotten_with_findings_that_ended_long_ago_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path()).await.expect("a store");
+    let now = Timestamp::now();
+    let mut ids = Vec::new();
+    for (name, state, ended_ms) in [("old", "resolved", 1_000), ("new", "resolved", 9_000), ("open", "open", 0)] {
+        let id = finding(&store, "vm112", name).await;
+        let mut write = store.state().write().await.expect("a turn");
+        let told = message(&id, What::Problem, vec![(channel("a"), AT_ONCE)], now);
+        insert(&mut write, &id, &told, now).await.expect("written");
+        write.commit().await.expect("committed");
+        set_state(&store, &id, state).await;
+        let mut write = store.state().write().await.expect("a turn");
+        sqlx::query("update finding set resolved_ms = $2 where id = $1")
+            .bind(&id)
+            .bind((state == "resolved").then_some(ended_ms))
+            .execute(&mut *write)
+            .await
+            .expect("written");
+        sqlx::query("update outbox set state = 'sent' where finding_id = $1")
+            .bind(&id)
+            .execute(&mut *write)
+            .await
+            .expect("written");
+        write.commit().await.expect("committed");
+        ids.push(id);
+    }
+    assert_eq!(store.prune_outbox(Timestamp::from_ms(5_000)).await.expect("pruned"), 1);
+    let mut read = store.state().read().await.expect("a turn");
+    let left: Vec<(String,)> =
+        sqlx::query_as("select finding_id from outbox order by finding_id").fetch_all(&mut *read).await.expect("read");
+    let mut kept = ids[1..].to_vec();
+    kept.sort();
+    assert_eq!(left.into_iter().map(|(id,)| id).collect::<Vec<_>>(), kept);
+}
