@@ -81,6 +81,13 @@ pub(crate) use catalogue;
 catalogue! {
     /// Why an order was refused or how it ended, where the code alone does not say.
     Detail {
+        ValidationFailed: "nada foi alterado: a verificação prévia `{step}` não passou ({why})", "nothing was changed: the step `{step}` that must hold first did not ({why})";
+        ModifyFailed: "a etapa `{step}` falhou ({why})", "the step `{step}` failed ({why})";
+        VerifyContradicted: "foi executado, mas a verificação `{step}` mostra que não resolveu ({why})", "it was carried out, but the verification `{step}` shows that it did not help ({why})";
+        VerifyUnclear: "foi executado, mas a verificação `{step}` não pôde dizer se resolveu ({why})", "it was carried out, but the verification `{step}` could not tell whether it helped ({why})";
+        RolledBack: "{why}; a alteração foi desfeita", "{why}; the change was undone";
+        RollbackFailed: "{why}; a alteração NÃO pôde ser desfeita, a etapa `{step}` falhou ({error}); veja o servidor agora", "{why}; the change could NOT be undone, the step `{step}` failed ({error}); look at the host now";
+        StepNoSuch: "o estado visto é de uma etapa `{step}` que o plano não tem", "the state that was seen is of a step `{step}` that the plan does not have";
         NoPolicy: "o servidor não tem arquivo de política; crie {path}", "the host has no policy file; create {path}";
         PolicyBroken: "a política do servidor não pode ser usada: {error}", "the host's policy cannot be used: {error}";
         ReadOnly: "a política do servidor diz read_only", "the host's policy says read_only";

@@ -15,6 +15,8 @@ pub enum State {
     Approved,
     /// A person declined.
     Rejected,
+    /// Agreed to, and held for a moment in which it can still be cancelled.
+    Held,
     /// Waits for its host.
     Queued,
     /// Handed to the host's connection.
@@ -44,6 +46,8 @@ pub enum Event {
     Approve,
     /// A person declines.
     Reject,
+    /// It is held before it goes to the host's queue.
+    Hold,
     /// It goes to the host's queue.
     Queue,
     /// It is handed to a connection; again after a reconnect.
@@ -64,10 +68,11 @@ pub enum Event {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Proposed,
         Self::Approved,
         Self::Rejected,
+        Self::Held,
         Self::Queued,
         Self::Sent,
         Self::Accepted,
@@ -87,6 +92,7 @@ impl State {
             Self::Proposed => "proposed",
             Self::Approved => "approved",
             Self::Rejected => "rejected",
+            Self::Held => "held",
             Self::Queued => "queued",
             Self::Sent => "sent",
             Self::Accepted => "accepted",
@@ -103,7 +109,7 @@ impl State {
     /// Whether nothing can follow.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        !matches!(self, Self::Proposed | Self::Approved | Self::Queued | Self::Sent | Self::Accepted)
+        !matches!(self, Self::Proposed | Self::Approved | Self::Held | Self::Queued | Self::Sent | Self::Accepted)
     }
 
     /// The state after `event`; `None` when the event does not fit.
@@ -115,7 +121,8 @@ impl State {
         Some(match (self, event) {
             (Self::Proposed, Event::Approve) => Self::Approved,
             (Self::Proposed, Event::Reject) => Self::Rejected,
-            (Self::Approved, Event::Queue) => Self::Queued,
+            (Self::Approved, Event::Hold) => Self::Held,
+            (Self::Approved | Self::Held, Event::Queue) => Self::Queued,
             (Self::Queued | Self::Sent, Event::Send) => Self::Sent,
             (Self::Sent, Event::Return) => Self::Queued,
             (Self::Sent | Self::Accepted, Event::Accept) => Self::Accepted,
@@ -128,8 +135,8 @@ impl State {
                 FinalState::Interrupted => Self::Interrupted,
             },
             // Once sent, only the host can say that it was cancelled in time.
-            (Self::Proposed | Self::Approved | Self::Queued, Event::Cancel) => Self::Cancelled,
-            (Self::Proposed | Self::Approved | Self::Queued, Event::Expire) => Self::Expired,
+            (Self::Proposed | Self::Approved | Self::Held | Self::Queued, Event::Cancel) => Self::Cancelled,
+            (Self::Proposed | Self::Approved | Self::Held | Self::Queued, Event::Expire) => Self::Expired,
             (Self::Sent | Self::Accepted, Event::Lose) => Self::Interrupted,
             _ => return None,
         })
@@ -157,9 +164,10 @@ impl FromStr for State {
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 15] = [
+    const EVENTS: [Event; 16] = [
         Event::Approve,
         Event::Reject,
+        Event::Hold,
         Event::Queue,
         Event::Send,
         Event::Return,
@@ -189,7 +197,9 @@ mod tests {
         for state in State::ALL {
             let sent = state.after(Event::Send);
             assert_eq!(sent.is_some(), matches!(state, State::Queued | State::Sent), "{state}");
-            assert_eq!(state.after(Event::Queue).is_some(), state == State::Approved, "{state}");
+            let queued = state.after(Event::Queue);
+            assert_eq!(queued.is_some(), matches!(state, State::Approved | State::Held), "{state}");
+            assert_eq!(state.after(Event::Hold).is_some(), state == State::Approved, "{state}");
         }
     }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     advice::{Advice, Ollama},
     auth::Operator,
+    catalogue,
     checks::Schedule,
     config::Config,
     correlate::{CheckKey, Dependencies, Quiet, Rule},
@@ -28,6 +29,7 @@ use crate::{
     notify::{Heartbeat, Mailer},
     output::Outputs,
     quiet,
+    remediation::Switch,
     store::{
         Store,
         bulk::Bulk,
@@ -52,6 +54,10 @@ pub struct Shared {
     pub store: Store,
     /// What is watched, and how reports become findings.
     pub watching: Watching,
+    /// Whether orders leave at all.
+    pub switch: Switch,
+    /// What may be done.
+    pub catalogue: catalogue::Live,
     /// Systems that checks ask with credentials.
     pub integrations: Integrations,
     /// Who is connected.

@@ -30,7 +30,9 @@ struct File {
     http_addr: Option<String>,
     southbound_addr: Option<String>,
     southbound_url: Option<String>,
+    approval_hold: Option<String>,
     registry: Option<PathBuf>,
+    catalogue: Option<PathBuf>,
     heartbeat: Option<String>,
     retention: Option<String>,
     history_minutes: Option<String>,
@@ -63,8 +65,12 @@ pub struct Config {
     pub southbound_addr: SocketAddr,
     /// What agents are told to connect to; derived where absent.
     pub southbound_url: Option<String>,
+    /// How long an approved action can still be cancelled before it goes to its host.
+    pub approval_hold: Duration,
     /// The registry's file.
     pub registry: PathBuf,
+    /// The site's own catalogue of remediation, which may be absent.
+    pub catalogue: PathBuf,
     /// Interval of heartbeats on agents' connections.
     pub heartbeat: Duration,
     /// How long telemetry is kept.
@@ -137,6 +143,7 @@ impl std::fmt::Debug for Config {
             .field("http_addr", &self.http_addr)
             .field("southbound_addr", &self.southbound_addr)
             .field("registry", &self.registry)
+            .field("catalogue", &self.catalogue)
             .field("llm", &self.llm)
             .field("mail_to", &self.mail.as_ref().and_then(|mail| mail.to.as_ref()))
             .field("public_url", &self.public_url)
@@ -190,6 +197,7 @@ impl Config {
             None => file.llm_enabled.unwrap_or(false),
             Some(value) => boolean("AGENTIC_LLM_ENABLED", &value)?,
         };
+        let registry = path(flags.registry.as_ref(), "FAROL_REGISTRY", file.registry, "/etc/farol/registry.yaml");
         let smtp_url = from("FAROL_SMTP_URL", file.smtp_url);
         let mail_to = from("DESK_ROOT_NOTIFY_EMAIL", file.notify_email);
         Ok(Self {
@@ -203,8 +211,13 @@ impl Config {
                 &text(flags.southbound_addr.as_ref(), "FAROL_SOUTHBOUND_ADDR", file.southbound_addr, "0.0.0.0:8192"),
             )?,
             southbound_url: from("FAROL_SOUTHBOUND_URL", file.southbound_url).map(websocket_url).transpose()?,
-            registry: path(flags.registry.as_ref(), "FAROL_REGISTRY", file.registry, "/etc/farol/registry.yaml"),
+            catalogue: env("FAROL_CATALOGUE")
+                .map(PathBuf::from)
+                .or(file.catalogue)
+                .unwrap_or_else(|| registry.with_file_name("catalogue.yaml")),
+            registry,
             heartbeat: duration("FAROL_HEARTBEAT", &text(None, "FAROL_HEARTBEAT", file.heartbeat, "15s"))?,
+            approval_hold: hold(&text(None, "FAROL_APPROVAL_HOLD", file.approval_hold, "5s"))?,
             retention: duration("FAROL_RETENTION", &text(None, "FAROL_RETENTION", file.retention, "7d"))?,
             history: history(
                 duration("FAROL_HISTORY_MINUTES", &text(None, "FAROL_HISTORY_MINUTES", file.history_minutes, "30d"))?,
@@ -320,6 +333,16 @@ fn duration(name: &str, value: &str) -> Result<Duration> {
         .ok()
         .filter(|duration| *duration >= Duration::from_millis(100))
         .ok_or_else(|| Error::Config(format!("{name} is `{value}`, not a duration of at least 100ms such as 15s")))
+}
+
+/// Long enough to think again; 0s for none.
+fn hold(value: &str) -> Result<Duration> {
+    let most = Duration::from_secs(600);
+    humantime::parse_duration(value).ok().filter(|duration| *duration <= most).ok_or_else(|| {
+        Error::Config(format!(
+            "FAROL_APPROVAL_HOLD is `{value}`, not a duration of at most 10m such as 5s, or 0s for none"
+        ))
+    })
 }
 
 /// What is shorter would be gone before its chunk is whole.

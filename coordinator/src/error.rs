@@ -107,6 +107,17 @@ pub enum Error {
     /// The plan is not valid.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// What was given for an entry of the catalogue does not fit it.
+    #[error("{0}")]
+    Params(String),
+    /// Something stands against it now, which may pass or be mended.
+    #[error("{detail}")]
+    NotReady {
+        /// Stable code.
+        code: &'static str,
+        /// What it is, and what to do.
+        detail: String,
+    },
     /// The request is well formed but cannot be done.
     #[error("{0}")]
     Refused(String),

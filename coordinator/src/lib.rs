@@ -8,6 +8,7 @@ pub mod action;
 pub mod advice;
 pub mod app;
 pub mod auth;
+pub mod catalogue;
 pub mod cause;
 pub mod checks;
 pub mod cli;
@@ -85,6 +86,8 @@ pub struct Addresses {
 pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop: CancellationToken) -> Result<()> {
     let text = config::read(&config.registry)?;
     let registry = jobs::registry::parse(&config.registry, &text)?;
+    let own_catalogue = catalogue::read(&config.catalogue)?;
+    let catalogue = catalogue::load(&config.catalogue, own_catalogue.as_deref())?;
     let _lock = lock(&config.data_dir)?;
     let store = Store::open(&config.data_dir).await?;
     let trust = fleet::Trust::open(&config.data_dir.join("pki"))?;
@@ -125,6 +128,8 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         started_at: now,
         stop: stop.clone(),
         watching: Watching::new(Watched::new(registry, hosts)),
+        catalogue: catalogue::Live::new(catalogue),
+        switch: remediation::Switch::load(&store).await?,
         integrations,
         store,
         config,

@@ -1,10 +1,18 @@
 //! Proposing, deciding and cancelling actions: the part of the line between
 //! a person and the host's queue.
 
+mod brakes;
+mod planning;
 pub(crate) mod signatures;
 
-use std::time::Duration;
+pub use self::{
+    brakes::Switch,
+    planning::{Wanted, entry_of, look_of},
+};
 
+use std::{sync::Arc, time::Duration};
+
+use farol_agent::task::scoped;
 use farol_protocol::{
     ActionId, ActionKind, Effect, HostId, Plan, PlanHash, RiskClass, Timestamp, action::PreState, registry::Persona,
     signing::Signature,
@@ -18,7 +26,6 @@ use crate::{
     error::{Error, Result},
     events::Noun,
     store::{
-        Store,
         actions::{ActionRow, Approval, Decided, NewAction},
         hosts::{Enrolment, HostKey, HostRow},
         inbox::Note,
@@ -49,6 +56,10 @@ pub struct Proposal<'a> {
     pub finding_id: Option<String>,
     /// Under which it is proposed once.
     pub effect_key: Option<String>,
+    /// What was seen of what it changes.
+    pub seen: Option<PreState>,
+    /// The look that saw it.
+    pub look_id: Option<ActionId>,
 }
 
 impl Proposal<'_> {
@@ -64,7 +75,7 @@ impl Proposal<'_> {
             host_id: self.host.1.clone(),
             kind: self.kind,
             params: self.params,
-            pre_state: pre_state(&effect),
+            pre_state: pre_state(self.seen, &effect),
             risk_class: effect.default_class().max(self.at_least),
             requested_by: self.by.name().to_owned(),
             issued_at: now,
@@ -82,6 +93,7 @@ impl Proposal<'_> {
             reason: text::plain(self.reason, 1000),
             finding_id: self.finding_id,
             effect_key: self.effect_key,
+            look_id: self.look_id,
             issued_at: now,
             expires_at: plan.expires_at,
             timeout_ms: effect.timeout_ms(),
@@ -92,14 +104,12 @@ impl Proposal<'_> {
 
 /// What whoever asked has seen of what the action changes, as far as its
 /// parameters say so: the host compares it again before it acts.
-fn pre_state(effect: &Effect) -> Value {
-    match effect {
-        Effect::FileApply(apply) => {
-            let seen = PreState::FileSha256(apply.expected_sha256.clone());
-            serde_json::to_value(seen).unwrap_or(Value::Null)
-        }
-        _ => Value::Null,
-    }
+fn pre_state(seen: Option<PreState>, effect: &Effect) -> Value {
+    let by_params = || match effect {
+        Effect::FileApply(apply) => Some(PreState::FileSha256(apply.expected_sha256.clone())),
+        _ => None,
+    };
+    seen.or_else(by_params).and_then(|seen| serde_json::to_value(seen).ok()).unwrap_or(Value::Null)
 }
 
 /// What a persona or person says about an action, once per step.
@@ -151,6 +161,12 @@ impl Shared {
         params: Value,
         reason: &str,
     ) -> Result<ActionRow> {
+        if matches!(kind, ActionKind::RemediationRun | ActionKind::RemediationLook) {
+            return Err(Error::Refused(
+                "a remediation is planned from the catalogue: POST /api/v1/catalogue/{id}/plan, or `farol plan`"
+                    .to_owned(),
+            ));
+        }
         let host = self.store.host(host).await?;
         ready(&host)?;
         let proposal = Proposal {
@@ -162,6 +178,8 @@ impl Shared {
             at_least: RiskClass::R0,
             finding_id: None,
             effect_key: None,
+            seen: None,
+            look_id: None,
         };
         let (action, _) = proposal.plan(Timestamp::now())?;
         if host.protocol == Some(0) && action.kind != ActionKind::CommandExec {
@@ -181,7 +199,7 @@ impl Shared {
     /// # Errors
     /// See [`crate::store::Store::approve`]; the host is gone or wants a signature.
     pub async fn approve(
-        &self,
+        self: &Arc<Self>,
         by: &Operator,
         id: ActionId,
         plan_hash: &PlanHash,
@@ -195,16 +213,25 @@ impl Shared {
         if row.plan_hash != *plan_hash {
             return Err(Error::PlanMismatch);
         }
+        self.switch.may_begin(&row, &host)?;
         let signature = match row.state {
             State::Proposed => signatures::of_approval(&self.store, by, &row, &host, signatures).await?,
             _ => None,
         };
-        let said = Approval { comment, signature: signature.as_ref() };
+        let hold = self.config.approval_hold;
+        let said = Approval { comment, signature: signature.as_ref(), hold: !hold.is_zero() };
         let note = decision(self, &row, &host.name, by, comment, true);
         let decided = self.store.approve(by, id, plan_hash, said, note, Timestamp::now()).await?;
         if let Decided::Queued(row) = &decided {
             self.events.publish(Noun::Action, row.id.to_string(), row.state.as_str());
             self.wake.dispatch.look_at(row.host);
+            if row.state == State::Held {
+                let (app, host) = (Arc::clone(self), row.host);
+                tokio::spawn(scoped(async move {
+                    tokio::time::sleep(hold).await;
+                    app.wake.dispatch.look_at(host);
+                }));
+            }
         }
         Ok(decided)
     }
@@ -259,7 +286,8 @@ impl Shared {
 ///
 /// # Errors
 /// Why it may not.
-pub(crate) async fn may_leave(store: &Store, row: &ActionRow, host: &HostRow) -> Result<Vec<Signature>> {
+pub(crate) async fn may_leave(app: &Shared, row: &ActionRow, host: &HostRow) -> Result<Vec<Signature>> {
+    app.switch.may_begin(row, host)?;
     if host.held {
         return Err(Error::Refused(format!(
             "two machines answer as `{0}`; decide with `farol host accept {0}` first",
@@ -268,7 +296,7 @@ pub(crate) async fn may_leave(store: &Store, row: &ActionRow, host: &HostRow) ->
     }
     ready(host)?;
     takes(host, row.kind)?;
-    signatures::to_send(store, row, host).await
+    signatures::to_send(&app.store, row, host).await
 }
 
 /// Whether the host's agent has said that it takes such an order. One of the

@@ -3,6 +3,7 @@
 use farol_protocol::{
     Effect, Plan, PlanHash,
     effect::{LogSource, MAX_FILE_TEXT, MAX_LOG_LINES, MAX_TIMEOUT_MS},
+    remediation::MAX_STEPS,
 };
 
 /// A plan that is read is within its bounds, is the same when it is written
@@ -68,6 +69,10 @@ pub(crate) fn effect_is_bounded(effect: &Effect) {
                 }
                 LogSource::Path(path) => plain(path),
             }
+        }
+        Effect::RemediationLook(remediation) | Effect::RemediationRun(remediation) => {
+            assert!(remediation.steps.len() <= MAX_STEPS && remediation.steps.is_sorted_by_key(|step| step.phase));
+            assert!(remediation.effects().is_ok());
         }
     }
 }

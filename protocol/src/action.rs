@@ -5,7 +5,11 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ActionId, HostId, Timestamp, effect::Effect};
+use crate::{
+    ActionId, HostId, Timestamp,
+    effect::Effect,
+    remediation::{Look, SeenBySteps, StepOutcome, Verdict},
+};
 
 /// How much an action may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,11 +80,17 @@ pub enum ActionKind {
     /// Read a bounded part of a log.
     #[serde(rename = "logs.read")]
     LogsRead,
+    /// Look at what a remediation would find, and change nothing.
+    #[serde(rename = "remediation.look")]
+    RemediationLook,
+    /// Several steps under one approval, verified and undone on the host.
+    #[serde(rename = "remediation.run")]
+    RemediationRun,
 }
 
 impl ActionKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::CommandExec,
         Self::ServiceControl,
         Self::ContainerControl,
@@ -88,6 +98,8 @@ impl ActionKind {
         Self::FileApply,
         Self::FileRollback,
         Self::LogsRead,
+        Self::RemediationLook,
+        Self::RemediationRun,
     ];
 
     /// The name on the wire, also the method of the order.
@@ -101,6 +113,8 @@ impl ActionKind {
             Self::FileApply => "file.apply",
             Self::FileRollback => "file.rollback",
             Self::LogsRead => "logs.read",
+            Self::RemediationLook => "remediation.look",
+            Self::RemediationRun => "remediation.run",
         }
     }
 }
@@ -273,6 +287,8 @@ pub enum PreState {
     ContainerRunning(bool),
     /// SHA-256 of the file's content; null: there was no such file.
     FileSha256(Option<String>),
+    /// Of a remediation: the same for each of its steps that was looked at.
+    Steps(SeenBySteps),
 }
 
 impl PreState {
@@ -362,6 +378,8 @@ pub enum ReasonCode {
     BadSignature,
     /// The host lacks what the action needs: no container engine, no journal.
     Unavailable,
+    /// What must hold before a remediation changes anything does not hold.
+    ValidationFailed,
 }
 
 impl ReasonCode {
@@ -388,6 +406,7 @@ impl ReasonCode {
             Self::ClockSkew => "clock_skew",
             Self::BadSignature => "bad_signature",
             Self::Unavailable => "unavailable",
+            Self::ValidationFailed => "validation_failed",
         }
     }
 }
@@ -410,6 +429,15 @@ pub struct Outcome {
     /// What was seen of a file, or done to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileOutcome>,
+    /// What the verification of a remediation said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Verdict>,
+    /// What a look at a host found before a remediation is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look: Option<Look>,
+    /// What each step of a remediation left, in the order in which they ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepOutcome>,
 }
 
 /// What a `file.…` action saw and left.

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ActionId, ActionKind, RiskClass, Timestamp, action::PlanError};
+use crate::{ActionId, ActionKind, RiskClass, Timestamp, action::PlanError, remediation::Remediation};
 
 /// The typed parameters of a plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// `command.exec`.
     CommandExec(CommandExec),
@@ -22,6 +22,10 @@ pub enum Effect {
     FileRollback(FileRollback),
     /// `logs.read`.
     LogsRead(LogsRead),
+    /// `remediation.look`.
+    RemediationLook(Remediation),
+    /// `remediation.run`.
+    RemediationRun(Remediation),
 }
 
 impl Effect {
@@ -41,6 +45,8 @@ impl Effect {
             ActionKind::FileApply => Self::FileApply(FileApply::deserialize(params).map_err(wrong)?),
             ActionKind::FileRollback => Self::FileRollback(FileRollback::deserialize(params).map_err(wrong)?),
             ActionKind::LogsRead => Self::LogsRead(LogsRead::deserialize(params).map_err(wrong)?),
+            ActionKind::RemediationLook => Self::RemediationLook(Remediation::deserialize(params).map_err(wrong)?),
+            ActionKind::RemediationRun => Self::RemediationRun(Remediation::deserialize(params).map_err(wrong)?),
         };
         effect.check().map_err(PlanError::Bounds)?;
         Ok(effect)
@@ -112,6 +118,10 @@ impl Effect {
                     LogSource::Unit(text) | LogSource::Path(text) => vec![text],
                 }
             }
+            Self::RemediationLook(remediation) | Self::RemediationRun(remediation) => {
+                remediation.check()?;
+                vec![]
+            }
         };
         if texts.iter().any(|text| text.contains('\0')) {
             return Err("a NUL byte cannot be part of an argument".to_owned());
@@ -121,9 +131,10 @@ impl Effect {
 
     /// The class a kind has by default; a policy may raise it, never lower it.
     #[must_use]
-    pub const fn default_class(&self) -> RiskClass {
+    pub fn default_class(&self) -> RiskClass {
         match self {
-            Self::FileDiff(_) | Self::LogsRead(_) => RiskClass::R0,
+            Self::RemediationRun(remediation) => remediation.class(),
+            Self::FileDiff(_) | Self::LogsRead(_) | Self::RemediationLook(_) => RiskClass::R0,
             Self::CommandExec(_)
             | Self::FileApply(_)
             | Self::FileRollback(_)
@@ -144,6 +155,7 @@ impl Effect {
             Self::FileApply(apply) => apply.timeout,
             Self::FileRollback(rollback) => rollback.timeout,
             Self::LogsRead(read) => read.timeout,
+            Self::RemediationLook(remediation) | Self::RemediationRun(remediation) => remediation.timeout,
         }
     }
 
@@ -158,6 +170,8 @@ impl Effect {
             Self::FileApply(_) => ActionKind::FileApply,
             Self::FileRollback(_) => ActionKind::FileRollback,
             Self::LogsRead(_) => ActionKind::LogsRead,
+            Self::RemediationLook(_) => ActionKind::RemediationLook,
+            Self::RemediationRun(_) => ActionKind::RemediationRun,
         }
     }
 }

@@ -76,6 +76,12 @@ pub enum ToAgent {
     /// Order of kind `logs.read`.
     #[serde(rename = "logs.read")]
     LogsRead(Order),
+    /// Order of kind `remediation.look`.
+    #[serde(rename = "remediation.look")]
+    RemediationLook(Order),
+    /// Order of kind `remediation.run`.
+    #[serde(rename = "remediation.run")]
+    RemediationRun(Order),
     /// Stop the action, or never begin it.
     #[serde(rename = "action.cancel")]
     ActionCancel(ActionRef),
@@ -470,6 +476,8 @@ const TO_AGENT: &[&str] = &[
     "file.apply",
     "file.rollback",
     "logs.read",
+    "remediation.look",
+    "remediation.run",
     "certificate.update",
     "action.cancel",
     "action.ack",
@@ -544,6 +552,8 @@ impl ToAgent {
             ActionKind::FileApply => Self::FileApply(order),
             ActionKind::FileRollback => Self::FileRollback(order),
             ActionKind::LogsRead => Self::LogsRead(order),
+            ActionKind::RemediationLook => Self::RemediationLook(order),
+            ActionKind::RemediationRun => Self::RemediationRun(order),
         }
     }
 
@@ -560,6 +570,8 @@ impl ToAgent {
             Self::FileApply(order) => (ActionKind::FileApply, order),
             Self::FileRollback(order) => (ActionKind::FileRollback, order),
             Self::LogsRead(order) => (ActionKind::LogsRead, order),
+            Self::RemediationLook(order) => (ActionKind::RemediationLook, order),
+            Self::RemediationRun(order) => (ActionKind::RemediationRun, order),
             other => return Err(Box::new(other)),
         })
     }

@@ -12,6 +12,7 @@ pub mod id;
 pub mod inventory;
 pub mod legacy;
 pub mod registry;
+pub mod remediation;
 pub mod report;
 #[cfg(feature = "schema")]
 pub mod schema;

@@ -105,6 +105,9 @@ fn params(generator: &mut SchemaGenerator, kind: ActionKind) -> Schema {
         ActionKind::FileApply => generator.subschema_for::<effect::FileApply>(),
         ActionKind::FileRollback => generator.subschema_for::<effect::FileRollback>(),
         ActionKind::LogsRead => generator.subschema_for::<effect::LogsRead>(),
+        ActionKind::RemediationLook | ActionKind::RemediationRun => {
+            generator.subschema_for::<crate::remediation::Remediation>()
+        }
     }
 }
 
@@ -202,6 +205,7 @@ fn type_name(kind: ActionKind) -> &'static str {
         ActionKind::FileApply => "FileApply",
         ActionKind::FileRollback => "FileRollback",
         ActionKind::LogsRead => "LogsRead",
+        ActionKind::RemediationLook | ActionKind::RemediationRun => "Remediation",
     }
 }
 

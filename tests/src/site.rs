@@ -99,6 +99,8 @@ impl Site {
             .env("FAROL_REGISTRY", self.folder.path().join("registry.yaml"))
             .env("FAROL_HTTP_ADDR", self.http.to_string())
             .env("FAROL_SOUTHBOUND_ADDR", self.southbound.to_string())
+            // Tests of the hold ask for one.
+            .env("FAROL_APPROVAL_HOLD", "0s")
             .envs(self.environment.iter().map(|(k, v)| (k, v)));
         Ok(command)
     }

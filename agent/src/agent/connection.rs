@@ -29,7 +29,7 @@ const CERTIFICATE_WARNING_MS: i64 = 5 * 24 * 3600 * 1000;
 /// How often old journal entries are removed.
 const PRUNE_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Methods this agent takes.
-const CAPABILITIES: [&str; 10] = [
+const CAPABILITIES: [&str; 12] = [
     "command.exec",
     "service.control",
     "container.control",
@@ -37,6 +37,8 @@ const CAPABILITIES: [&str; 10] = [
     "file.apply",
     "file.rollback",
     "logs.read",
+    "remediation.look",
+    "remediation.run",
     "action.cancel",
     "checks.assign",
     "certificate.update",

@@ -16,7 +16,7 @@ use bollard::{
     query_parameters::ListContainersOptionsBuilder,
 };
 use farol_protocol::{
-    action::{FinalState, ReasonCode},
+    action::{FinalState, PreState, ReasonCode},
     effect::{MAX_TIMEOUT_MS, ServiceVerb},
     inventory::{ContainerItem, Published, Transport},
 };
@@ -190,6 +190,19 @@ fn sort(error: BollardError) -> Seen {
 }
 
 impl Container {
+    /// Whether it runs, for whoever plans to change that.
+    pub(crate) async fn look(&self, course: &mut Course<'_>) -> (Option<PreState>, Over) {
+        let began = Instant::now();
+        match course.within(look(&self.socket, &self.name)).await {
+            Ok(Seen::State(state)) => {
+                let shown = format!("{}\n", state.status);
+                (Some(PreState::ContainerRunning(state.running)), done(shown, None, began).into())
+            }
+            Ok(seen) => (None, course.because(&self.unseen(&seen)).into()),
+            Err(halt) => (None, course.halted(halt).into()),
+        }
+    }
+
     pub(crate) async fn go(&self, course: &mut Course<'_>) -> Over {
         let began = Instant::now();
         let engine = match course.within(Engine::connect(&self.socket)).await {

@@ -10,8 +10,10 @@ pub(crate) mod docker;
 mod file;
 mod logs;
 mod program;
+mod remediation;
 mod service;
 mod systemd;
+mod work;
 
 use std::{
     path::PathBuf,
@@ -40,8 +42,10 @@ pub(crate) use self::{
     file::{Apply, Diff, Kept, Rollback, clean_up},
     logs::{Logs, Source as LogsSource, epoch},
     program::Run,
+    remediation::{Look, Remediation, Step as RemediationStep, What as RemediationWhat},
     service::{How, Service},
     systemd::{Bus, Unit, unit_name},
+    work::Work,
 };
 #[cfg(test)]
 pub(crate) use self::{file::Record, systemd::fake as systemd_for_tests};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use farol_protocol::{
-    action::{FinalState, ReasonCode},
+    action::{FinalState, PreState, ReasonCode},
     effect::ServiceVerb,
 };
 use tokio::time::{Instant, timeout};
@@ -52,35 +52,69 @@ impl Service {
         self.by_programs(course).await
     }
 
+    /// Whether it runs, for whoever plans to change that.
+    pub(crate) async fn look(&self, course: &mut Course<'_>) -> (Option<PreState>, Over) {
+        let began = Instant::now();
+        if self.how == How::Manager {
+            let unit = unit_name(&self.name);
+            let look = async {
+                let bus = Bus::connect().await?;
+                Some(bus.unit(&unit).await)
+            };
+            match course.within(look).await {
+                Ok(Some(Ok(unit))) => {
+                    let state = PreState::ServiceActive(unit.is_active());
+                    return (Some(state), done(unit.show(), None, began).into());
+                }
+                Ok(Some(Err(error))) => return (None, course.because(&self.bus_failed(&error)).into()),
+                Ok(None) => {}
+                Err(halt) => return (None, course.halted(halt).into()),
+            }
+        }
+        let Some(status) = &self.status else {
+            let values = vec![("service", self.name.clone())];
+            return (None, course.because(&Why::refused(ReasonCode::Unavailable, Detail::NoStatus, values)).into());
+        };
+        match course.spawn(status).await {
+            Ended { end: End::Exited(status), survivors: None, .. } => {
+                let active = status.success();
+                let shown = format!("ActiveState={}\n", if active { "active" } else { "inactive" });
+                (Some(PreState::ServiceActive(active)), done(shown, None, began).into())
+            }
+            ended => (None, course.conclude(ended)),
+        }
+    }
+
+    /// As a systemd without polkit, or with a rule that does not cover it, says it. By its words: the library has the
+    /// same error in several shapes.
+    fn bus_failed(&self, error: &zbus::Error) -> Why {
+        let text = error.to_string();
+        let denied = ["AccessDenied", "InteractiveAuthorizationRequired"]
+            .iter()
+            .any(|name| text.starts_with(&format!("org.freedesktop.DBus.Error.{name}")));
+        let detail = if denied { Detail::BusDenied } else { Detail::BusFailed };
+        Why::failed(detail, vec![("service", self.name.clone()), ("error", text)])
+    }
+
     async fn by_bus(&self, course: &mut Course<'_>, bus: &Bus) -> Over {
         let began = Instant::now();
         let unit = unit_name(&self.name);
-        let failed = |error: &zbus::Error| {
-            // As a systemd without polkit, or with a rule that does not cover it, says it. By its words: the
-            // library has the same error in several shapes.
-            let text = error.to_string();
-            let denied = ["AccessDenied", "InteractiveAuthorizationRequired"]
-                .iter()
-                .any(|name| text.starts_with(&format!("org.freedesktop.DBus.Error.{name}")));
-            let detail = if denied { Detail::BusDenied } else { Detail::BusFailed };
-            Why::failed(detail, vec![("service", self.name.clone()), ("error", text)])
-        };
         if let Some(seen) = self.seen_active {
             match course.within(bus.unit(&unit)).await {
                 Ok(Ok(now)) if now.is_active() != seen => return course.because(&self.changed()).into(),
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => return course.because(&failed(&error)).into(),
+                Ok(Err(error)) => return course.because(&self.bus_failed(&error)).into(),
                 Err(halt) => return course.halted(halt).into(),
             }
         }
         let mut job = match course.within(bus.control(&unit, self.verb)).await {
             Ok(Ok(job)) => job,
-            Ok(Err(error)) => return course.because(&failed(&error)).into(),
+            Ok(Err(error)) => return course.because(&self.bus_failed(&error)).into(),
             Err(halt) => return course.halted(halt).into(),
         };
         let result = match course.within(job.ended()).await {
             Ok(Ok(result)) => result,
-            Ok(Err(error)) => return course.because(&failed(&error)).into(),
+            Ok(Err(error)) => return course.because(&self.bus_failed(&error)).into(),
             Err(halt) => {
                 if !matches!(timeout(CANCEL_WAIT, job.cancel()).await, Ok(Ok(()))) {
                     tracing::warn!(action_id = %course.action_id, "systemd did not give up the job on {unit}");
@@ -90,7 +124,7 @@ impl Service {
         };
         let state = match course.within(bus.unit(&unit)).await {
             Ok(Ok(state)) => state,
-            Ok(Err(error)) => return course.because(&failed(&error)).into(),
+            Ok(Err(error)) => return course.because(&self.bus_failed(&error)).into(),
             Err(halt) => return course.halted(halt).into(),
         };
         let ending = done(state.show(), None, began);

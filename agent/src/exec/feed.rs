@@ -37,6 +37,11 @@ impl Feed {
         Self { action_id, n: Arc::default(), to }
     }
 
+    /// Says where an action of several steps is.
+    pub(crate) fn say(&self, text: String) {
+        self.send(OutputStream::Stdout, text);
+    }
+
     fn skip(&self) {
         self.n.fetch_add(1, Ordering::Relaxed);
     }

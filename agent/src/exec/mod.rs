@@ -138,7 +138,7 @@ where
             stderr,
             truncated: cut_out || cut_err,
             duration_ms,
-            file: None,
+            ..Outcome::default()
         }),
         survivors: if gone { None } else { group },
     }

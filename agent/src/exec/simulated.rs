@@ -58,7 +58,7 @@ where
             stderr: String::new(),
             truncated: false,
             duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            file: None,
+            ..Outcome::default()
         }),
         survivors: if gone { None } else { Some(group) },
     }

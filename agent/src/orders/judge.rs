@@ -1,25 +1,28 @@
 //! Whether an order may run: its target, its time, the host's policy and its
 //! class.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use farol_protocol::{
-    ActionKind, Effect, Plan, PlanHash, RiskClass,
+    ActionKind, CheckId, Effect, Plan, PlanHash, RiskClass,
     action::{FinalState, PreState, ReasonCode},
     effect::{FileRollback, LogSource, LogsRead, MAX_TIMEOUT_MS},
     frame::Order,
+    remediation,
+    report::CheckSpec,
     signing::Signature,
 };
 
-use super::{
-    Clock, Orders, signatures,
-    step::{Step, Work},
-};
+use super::{Clock, Orders, signatures, step::Step};
 use crate::{
-    effect::{Apply, Container, Diff, How, Kept, Logs, LogsSource, Rollback, Run, Service},
+    effect::{
+        Apply, Container, Diff, How, Kept, Logs, LogsSource, Look, Remediation, RemediationStep, RemediationWhat,
+        Rollback, Run, Service, Work,
+    },
     exec::Program,
     journal::{Ending, MAX_PLAN_LIFE},
     policy::{Policy, Verdict},
+    probe::{Access, Prober},
     text::{Detail, cut},
 };
 
@@ -97,9 +100,90 @@ impl Orders {
     /// The step and its class by the policy, or its kind's where the policy has
     /// none for it.
     fn allowed(&self, policy: &Policy, effect: Effect, plan: &Plan) -> Result<(Step, RiskClass), Refusal> {
+        let timeout_ms = effect.timeout_ms().min(MAX_TIMEOUT_MS);
+        let seen = PreState::read(&plan.pre_state).map_err(|error| self.bad_plan(&error.to_string()))?;
+        let (work, class) = match effect {
+            Effect::RemediationRun(wanted) => {
+                let (remediation, class) = self.remediation(policy, wanted, plan, seen)?;
+                (Work::Remediation(remediation), class)
+            }
+            Effect::RemediationLook(wanted) => {
+                let (of, class) = self.remediation(policy, wanted, plan, seen)?;
+                (Work::Look(Look { of, class }), RiskClass::R0)
+            }
+            effect => self.work(policy, effect, plan, seen)?,
+        };
+        Ok((Step::new(timeout_ms, work), class))
+    }
+
+    /// Every step of a remediation, each judged as if it came alone, and the
+    /// highest class among them.
+    fn remediation(
+        &self,
+        policy: &Policy,
+        wanted: remediation::Remediation,
+        plan: &Plan,
+        seen: Option<PreState>,
+    ) -> Result<(Remediation, RiskClass), Refusal> {
+        let mut seen = match seen {
+            None => remediation::SeenBySteps::new(),
+            Some(PreState::Steps(seen)) => seen,
+            Some(_) => return Err(self.bad_plan("the pre_state is none of a remediation's")),
+        };
+        let mut class = Effect::RemediationRun(wanted.clone()).default_class();
+        let mut steps = Vec::with_capacity(wanted.steps.len());
+        for step in wanted.steps {
+            let what = match step.work {
+                remediation::Work::Effect(work) => {
+                    let effect =
+                        Effect::parse(work.kind, &work.params).map_err(|error| self.bad_plan(&error.to_string()))?;
+                    let limit = Duration::from_millis(effect.timeout_ms().min(MAX_TIMEOUT_MS));
+                    let default = effect.default_class();
+                    let (work_of_step, own) = self.work(policy, effect, plan, seen.remove(&step.id))?;
+                    class = class.max(own);
+                    let reads = default.max(own) == RiskClass::R0;
+                    RemediationWhat::Effect { work: work_of_step, limit, expect: work.expect, reads }
+                }
+                remediation::Work::Check(work) => RemediationWhat::Check {
+                    spec: CheckSpec {
+                        id: step_check(),
+                        every_ms: work.every,
+                        timeout_ms: work.timeout,
+                        probe: work.probe,
+                    },
+                    attempts: work.attempts,
+                    every: Duration::from_millis(work.every),
+                    worst: work.worst,
+                },
+                remediation::Work::RestoreFile {} => RemediationWhat::Restore,
+            };
+            steps.push(RemediationStep { id: step.id, phase: step.phase, what });
+        }
+        if let Some((step, _)) = seen.first_key_value() {
+            let detail = self.say(Detail::StepNoSuch, &[("step", step)]);
+            return Err(Refusal::new(ReasonCode::InvalidPlan, detail));
+        }
+        let prober = Prober::new(self.language, Access::from(Some(policy.clone())))
+            .with_docker_socket(self.means.docker_socket.clone());
+        let limit = Duration::from_millis(wanted.timeout.min(MAX_TIMEOUT_MS));
+        Ok((Remediation { steps, prober, files: self.means.files.clone(), limit }, class))
+    }
+
+    fn bad_plan(&self, error: &str) -> Refusal {
+        Refusal::new(ReasonCode::InvalidPlan, self.say(Detail::BadPlan, &[("error", error)]))
+    }
+
+    /// One effect and its class.
+    fn work(
+        &self,
+        policy: &Policy,
+        effect: Effect,
+        plan: &Plan,
+        seen: Option<PreState>,
+    ) -> Result<(Work, RiskClass), Refusal> {
         let not = |detail, values: &[(&str, &str)]| Err(Refusal::new(ReasonCode::NotAllowed, self.say(detail, values)));
-        let seen = self.pre_state(plan, &effect)?;
-        let (timeout_ms, default) = (effect.timeout_ms().min(MAX_TIMEOUT_MS), effect.default_class());
+        self.fits(seen.as_ref(), &effect)?;
+        let default = effect.default_class();
         let (work, class) = match effect {
             Effect::CommandExec(wanted) => match policy.command(&wanted) {
                 Verdict::Allowed(class) => {
@@ -172,8 +256,11 @@ impl Orders {
             }
             Effect::FileRollback(wanted) => (Work::Rollback(self.rollback(policy, &wanted, plan, seen)?), default),
             Effect::LogsRead(wanted) => (Work::Logs(self.logs(policy, wanted)?), default),
+            Effect::RemediationLook(_) | Effect::RemediationRun(_) => {
+                return Err(self.bad_plan("a remediation cannot hold another"));
+            }
         };
-        Ok((Step::new(timeout_ms, work), class))
+        Ok((work, class))
     }
 
     /// The agent's own folder and its policy are out of reach, whatever the
@@ -235,21 +322,24 @@ impl Orders {
         Ok(Logs { source, since: wanted.since, until: wanted.until, lines: wanted.lines })
     }
 
-    /// What the approver saw, if it is something of what the plan changes. The
-    /// comparison itself belongs to the effect: only there is it of the moment.
-    fn pre_state(&self, plan: &Plan, effect: &Effect) -> Result<Option<PreState>, Refusal> {
-        let invalid =
-            |error: &str| Refusal::new(ReasonCode::InvalidPlan, self.say(Detail::BadPlan, &[("error", error)]));
-        let state = PreState::read(&plan.pre_state).map_err(|error| invalid(&error.to_string()))?;
-        let fits = match (&state, effect) {
+    /// Whether what the approver saw is something of what the effect changes.
+    /// The comparison itself belongs to the effect: only there is it of the
+    /// moment.
+    fn fits(&self, seen: Option<&PreState>, effect: &Effect) -> Result<(), Refusal> {
+        match (seen, effect) {
             (None, _)
             | (Some(PreState::ServiceActive(_)), Effect::ServiceControl(_))
             | (Some(PreState::ContainerRunning(_)), Effect::ContainerControl(_))
-            | (Some(PreState::FileSha256(_)), Effect::FileApply(_) | Effect::FileRollback(_)) => true,
-            (Some(_), _) => false,
-        };
-        if fits { Ok(state) } else { Err(invalid("the pre_state is none of what the action changes")) }
+            | (Some(PreState::FileSha256(_)), Effect::FileApply(_) | Effect::FileRollback(_)) => Ok(()),
+            (Some(_), _) => Err(self.bad_plan("the pre_state is none of what the action changes")),
+        }
     }
+}
+
+/// The name of a look that belongs to no assigned check.
+fn step_check() -> CheckId {
+    const NAME: &str = "remediation";
+    NAME.parse().unwrap_or_else(|error| unreachable!("`{NAME}` is a name: {error}"))
 }
 
 fn argv(mut argv: Vec<String>) -> Program {

@@ -8,6 +8,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::{exec::Group, state::StateDir};
 
+mod remediation;
+
 const POLICY: &str = "\
 version: 1
 max_unsigned_class: R2

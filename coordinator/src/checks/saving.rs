@@ -48,8 +48,12 @@ impl Runner {
             _ => None,
         };
         let fresh_for = Duration::from_millis(spec.every_ms.saturating_mul(MISSES));
-        if self.app.quiet.backups.set(&connection.name, of, answers, Timestamp::now(), fresh_for) {
+        let board = &self.app.quiet.backups;
+        if board.set(&connection.name, of, answers, Timestamp::now(), fresh_for) {
             self.app.quiet.wake.notify_one();
+            if let Err(error) = self.app.store.save_backups(&board.save()).await {
+                tracing::warn!("the backups that run were not saved, a restart would not know of them: {error}");
+            }
         }
     }
 }

@@ -110,6 +110,18 @@ fn foot(action: &Value) -> String {
     if let Some(ms) = outcome["duration_ms"].as_u64() {
         lines.push(format!("Took      {ms} ms"));
     }
+    if let Some(result) = outcome["result"].as_str() {
+        lines.push(format!("Result    {}", plain(result, 64)));
+    }
+    for step in outcome["steps"].as_array().into_iter().flatten() {
+        let [phase, id, state] = ["phase", "id", "state"].map(|field| plain(&text(step, field), 64));
+        lines.push(format!("{phase:<8}  {id}: {state}"));
+        let said = ["detail", "stdout", "stderr"].map(|field| harmless(step[field].as_str().unwrap_or_default()));
+        lines.extend(said.iter().flat_map(|text| text.lines()).map(|line| format!("          {line}")));
+        if let Some(patch) = step["file"]["patch"].as_str().filter(|patch| !patch.is_empty()) {
+            lines.push(harmless(patch).trim_end().to_owned());
+        }
+    }
     if let Some(path) = outcome["file"]["path"].as_str() {
         let changed = if outcome["file"]["applied"] == true { "changed" } else { "not changed" };
         lines.push(format!("File      {} ({changed})", plain(path, 4096)));

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use farol_protocol::{ActionId, Language, Plan, PlanHash, Timestamp};
+use farol_protocol::{
+    ActionId, Effect, Language, Plan, PlanHash, Timestamp,
+    remediation::{Step, Work},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -113,6 +116,7 @@ fn summary(action: &Value) -> Result<String> {
         ("Host", format!("{} (the coordinator calls it {})", plan.host_id, text(action, "host"))),
         ("What", crate::text::effect(&effect, Language::En)),
         ("Params", visible(&plan.params.to_string())),
+        ("Seen", visible(&plan.pre_state.to_string())),
         ("Class", plan.risk_class.to_string()),
         ("Asked by", plan.requested_by),
         ("Reason", text(action, "reason")),
@@ -122,11 +126,42 @@ fn summary(action: &Value) -> Result<String> {
     let lines: Vec<String> = fields
         .iter()
         .map(|(name, value)| match *name {
-            "Params" => format!("{name:<8}  {value}"),
+            "Params" | "Seen" => format!("{name:<8}  {value}"),
             _ => format!("{name:<8}  {}", plain(value, 2000)),
         })
+        .chain(steps(&effect))
+        .chain(differences(action))
         .collect();
     Ok(lines.join("\n"))
+}
+
+/// The steps of a remediation, in their order.
+fn steps(effect: &Effect) -> Vec<String> {
+    let Effect::RemediationRun(remediation) = effect else { return Vec::new() };
+    let line = |step: &Step| {
+        let what = match &step.work {
+            Work::Effect(work) => Effect::parse(work.kind, &work.params)
+                .map_or_else(|error| error.to_string(), |effect| crate::text::effect(&effect, Language::En)),
+            Work::Check(work) => {
+                format!("check {}", visible(&serde_json::to_string(&work.probe).unwrap_or_default()))
+            }
+            Work::RestoreFile {} => "put back what the file was".to_owned(),
+        };
+        format!("{:<8}  {}: {what}", step.phase.as_str(), step.id)
+    };
+    remediation.steps.iter().map(line).collect()
+}
+
+/// What the look at the host found would change in files.
+fn differences(action: &Value) -> Vec<String> {
+    let steps = action["look"]["steps"].as_array().into_iter().flatten();
+    let patches = steps.filter_map(|step| step["file"]["patch"].as_str());
+    let mut lines: Vec<String> = patches.flat_map(str::lines).map(visible).collect();
+    if !lines.is_empty() {
+        // What is signed is the content among the params; this is how the coordinator shows it.
+        lines.insert(0, "Changes   as the coordinator tells it:".to_owned());
+    }
+    lines
 }
 
 /// What is approved is seen whole: nothing is cut, nothing hides.

@@ -3,10 +3,12 @@
 mod actions;
 mod admin;
 mod authority;
+mod catalogue;
 mod check;
 mod client;
 mod daily;
 mod decide;
+mod execution;
 mod findings;
 mod history;
 mod integrations;
@@ -136,6 +138,24 @@ pub enum Once {
         #[command(flatten)]
         to: Connection,
     },
+    /// List what may be done to hosts
+    Catalogue {
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Say whether orders leave; stop all execution, or let it go on
+    #[command(args_conflicts_with_subcommands = true)]
+    Execution {
+        /// What to do.
+        #[command(subcommand)]
+        command: Option<execution::ExecutionCommand>,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Plan a remediation from the catalogue, after a look at its host
+    Plan(catalogue::PlanFlags),
     /// Read an action and agree to exactly its plan
     Approve {
         /// The action
@@ -368,6 +388,17 @@ pub enum HostsCommand {
     Show {
         /// The host's name or id
         name: String,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
+    /// Let the orders of a host go on, after a change on it could not be undone
+    Resume {
+        /// The host's name or id
+        name: String,
+        /// What you found there
+        #[arg(long, value_name = "TEXT")]
+        comment: String,
         /// How to reach the coordinator.
         #[command(flatten)]
         to: Connection,
@@ -775,6 +806,9 @@ pub async fn run(command: Once) -> Result<()> {
             authority::rotate(&data, what).await
         }
         Once::Hosts { show: Some(HostsCommand::Show { name, to }), .. } => show::host(&to, &name).await,
+        Once::Hosts { show: Some(HostsCommand::Resume { name, comment, to }), .. } => {
+            execution::resume_host(&to, &name, &comment).await
+        }
         Once::Hosts { show: Some(HostsCommand::History(command)), .. } => history::run(command).await,
         Once::Hosts { show: None, to } => lists::hosts(&to).await,
         Once::Findings { command: None, all, to } => lists::findings(&to, all).await,
@@ -790,6 +824,9 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Actions { command: Some(ActionsCommand::Propose { host, kind, params, reason, to }), .. } => {
             actions::propose(&to, &host, kind, &params, &reason).await
         }
+        Once::Catalogue { to } => catalogue::list(&to).await,
+        Once::Execution { command, to } => execution::run(&to, command).await,
+        Once::Plan(flags) => catalogue::plan(&flags).await,
         Once::Approve { id, comment, key, yes, to } => decide::approve(&to, id, &comment, key.as_deref(), yes).await,
         Once::Reject { id, comment, to } => decide::reject(&to, id, &comment).await,
         Once::Run { scenario, to } => decide::run(&to, &scenario).await,

@@ -184,7 +184,7 @@ async fn executed(connection: &Connection, answer: ExecAnswer) -> Result<()> {
         stderr,
         truncated: cut_out || cut_err,
         duration_ms: u64::try_from(Timestamp::now().since(row.updated_at)).unwrap_or(0),
-        file: None,
+        ..Outcome::default()
     };
     let note = results::ended(app, &row, &connection.host, state, None, Some(&outcome));
     let step = Step {

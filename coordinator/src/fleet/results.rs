@@ -214,6 +214,8 @@ async fn plan_again(app: &Shared, row: &ActionRow, host: &HostRow, class: RiskCl
         at_least: class,
         finding_id: row.finding_id.clone(),
         effect_key: Some(format!("{}/again", row.id)),
+        seen: farol_protocol::PreState::read(&plan.pre_state)?,
+        look_id: row.look_id,
     };
     let (action, effect) = proposal.plan(Timestamp::now())?;
     let note = remediation::proposal_note(app, &action, &effect, &host.name);

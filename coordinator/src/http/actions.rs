@@ -7,7 +7,12 @@ use axum::{
     extract::State,
     http::{HeaderName, StatusCode, header},
 };
-use farol_protocol::{ActionId, ActionKind, PlanHash, Timestamp, action::Outcome, signing::Signature};
+use farol_protocol::{
+    ActionId, ActionKind, PlanHash, Timestamp,
+    action::{FileOutcome, Outcome},
+    remediation::{StepOutcome, Verdict},
+    signing::Signature,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -35,7 +40,8 @@ pub(super) struct ActionView {
     action_id: ActionId,
     /// Where it runs.
     host: String,
-    /// `command.exec`, `service.control`, `container.control`, `file.diff`, `file.apply`, `file.rollback` or `logs.read`.
+    /// `command.exec`, `service.control`, `container.control`, `file.diff`, `file.apply`, `file.rollback`,
+    /// `logs.read`, `remediation.look` or `remediation.run`.
     #[schema(value_type = String)]
     kind: ActionKind,
     /// Where it is.
@@ -76,6 +82,10 @@ pub(super) struct ActionDetail {
     action: ActionView,
     /// What it left; null until it ends.
     outcome: Option<OutcomeView>,
+    /// The entry of the catalogue that it was planned from; null where there was none.
+    entry: Option<String>,
+    /// What was found on the host when it was planned: what is there, and what would change.
+    look: Option<OutcomeView>,
     /// The end of what it has written so far, while it runs; null otherwise.
     output: Option<Vec<Chunk>>,
     /// Each state it entered, oldest first.
@@ -99,6 +109,37 @@ pub(super) struct OutcomeView {
     duration_ms: u64,
     /// What was seen of a file, or done to it.
     file: Option<FileView>,
+    /// Of a remediation: `verified`, `contradicted`, `inconclusive`, `rolled_back` or `rollback_failed`; null where
+    /// nothing was changed, or what was done could not be undone and was never verified.
+    #[schema(value_type = Option<String>)]
+    result: Option<Verdict>,
+    /// Of a remediation: what each step left, in the order in which they ended.
+    steps: Vec<StepView>,
+}
+
+/// What a step of a remediation left.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StepView {
+    /// The step.
+    id: String,
+    /// `validate`, `snapshot`, `modify`, `verify` or `rollback`.
+    phase: &'static str,
+    /// How it ended: `done` as wanted, `interrupted` where a check could not tell.
+    state: &'static str,
+    /// Null when a signal ended it or no program ran.
+    exit_code: Option<i32>,
+    /// Standard output, or what a check said.
+    stdout: String,
+    /// Standard error.
+    stderr: String,
+    /// Whether output was cut.
+    truncated: bool,
+    /// How long it took, in ms.
+    duration_ms: u64,
+    /// What was seen of a file, or done to it.
+    file: Option<FileView>,
+    /// Why it ended so, in words.
+    detail: Option<String>,
 }
 
 /// What a `file.…` action saw and left.
@@ -225,6 +266,8 @@ pub(super) async fn one(State(app): State<App>, Segment(id): Segment<ActionId>) 
     let outcome = row.outcome.clone().map(OutcomeView::from);
     let output = if row.state.is_final() { None } else { app.outputs.of(id) };
     Ok(Json(ActionDetail {
+        entry: remediation::entry_of(&row),
+        look: remediation::look_of(&app, &row).await?.map(OutcomeView::from),
         action: named(&app, row).await?,
         outcome,
         output,
@@ -289,7 +332,7 @@ pub(super) async fn cancel(
     Ok(Json(named(&app, row).await?))
 }
 
-async fn named(app: &Shared, row: ActionRow) -> Result<ActionView, ApiError> {
+pub(super) async fn named(app: &Shared, row: ActionRow) -> Result<ActionView, ApiError> {
     let host = app.store.host_by_key(row.host).await?.name;
     Ok(view(app, row, host))
 }
@@ -323,13 +366,38 @@ impl From<Outcome> for OutcomeView {
             stderr: outcome.stderr,
             truncated: outcome.truncated,
             duration_ms: outcome.duration_ms,
-            file: outcome.file.map(|file| FileView {
-                path: file.path,
-                before_sha256: file.before_sha256,
-                after_sha256: file.after_sha256,
-                patch: file.patch,
-                applied: file.applied,
-            }),
+            file: outcome.file.map(FileView::from),
+            result: outcome.result,
+            steps: outcome.steps.into_iter().map(StepView::from).collect(),
+        }
+    }
+}
+
+impl From<StepOutcome> for StepView {
+    fn from(step: StepOutcome) -> Self {
+        Self {
+            id: step.id,
+            phase: step.phase.as_str(),
+            state: step.state.as_str(),
+            exit_code: step.exit_code,
+            stdout: step.stdout,
+            stderr: step.stderr,
+            truncated: step.truncated,
+            duration_ms: step.duration_ms,
+            file: step.file.map(FileView::from),
+            detail: step.detail,
+        }
+    }
+}
+
+impl From<FileOutcome> for FileView {
+    fn from(file: FileOutcome) -> Self {
+        Self {
+            path: file.path,
+            before_sha256: file.before_sha256,
+            after_sha256: file.after_sha256,
+            patch: file.patch,
+            applied: file.applied,
         }
     }
 }

@@ -6,10 +6,12 @@ mod action_log;
 mod actions;
 mod alertmanager;
 mod authenticate;
+mod catalogue;
 mod chat;
 mod cors;
 mod daily;
 mod events;
+mod execution;
 mod extract;
 mod findings;
 mod health;
@@ -128,6 +130,12 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(quiet::now))
         .routes(routes!(quiet::silences, quiet::silence))
         .routes(routes!(quiet::end_silence))
+        .routes(routes!(catalogue::list))
+        .routes(routes!(execution::show))
+        .routes(routes!(execution::stop))
+        .routes(routes!(execution::resume))
+        .routes(routes!(execution::resume_host))
+        .routes(routes!(catalogue::plan))
         .routes(routes!(maintenance::list, maintenance::plan))
         .routes(routes!(maintenance::change, maintenance::switch, maintenance::end))
         .routes(routes!(tickets::open))

@@ -151,6 +151,13 @@ static TABLE: &[Row] = &[
     write("/api/v1/actions/{id}/approve", Decide),
     write("/api/v1/actions/{id}/reject", Decide),
     write("/api/v1/actions/{id}/cancel", Decide),
+    get("/api/v1/execution", OpsView),
+    // Whoever sees something go wrong may stop it; going on is a decision.
+    write("/api/v1/execution/stop", Propose),
+    write("/api/v1/execution/resume", Decide),
+    write("/api/v1/hosts/{host}/resume", Decide),
+    get("/api/v1/catalogue", OpsView),
+    write("/api/v1/catalogue/{id}/plan", Propose),
     get("/api/v1/operators/keys", OpsView),
     write("/api/v1/operators/keys", Trust),
     write("/api/v1/operators/keys/{key_id}/revoke", Trust),

@@ -164,6 +164,8 @@ impl From<Error> for ApiError {
             Error::PlanMismatch => (StatusCode::CONFLICT, "plan_mismatch"),
             Error::SignatureRequired(_) => (StatusCode::CONFLICT, "signature_required"),
             Error::BadSignature(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_signature"),
+            Error::NotReady { code, .. } => (StatusCode::CONFLICT, *code),
+            Error::Params(_) => (StatusCode::BAD_REQUEST, "invalid_params"),
             Error::Refused(_) => (StatusCode::CONFLICT, "refused"),
             Error::Plan(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
             Error::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),

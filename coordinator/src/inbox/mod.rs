@@ -295,6 +295,8 @@ async fn proposal(
         at_least: RiskClass::R0,
         finding_id: Some(finding_id.to_owned()),
         effect_key: Some(format!("{key}/proposal")),
+        seen: None,
+        look_id: None,
     };
     let (action, effect) = proposal.plan(now)?;
     let note = remediation::proposal_note(app, &action, &effect, &host.name);

@@ -42,6 +42,7 @@ const RETURNED_WAIT_MS: i64 = 2_000;
 
 pub(super) async fn pass(app: App) -> Result<()> {
     let now = Timestamp::now();
+    let hold_ms = i64::try_from(app.config.approval_hold.as_millis()).unwrap_or(i64::MAX);
     // A thousand orders that end at once wake this a thousand times: each time
     // only what has changed is read.
     let open = match app.wake.dispatch.due(Instant::now(), EVERY) {
@@ -55,12 +56,13 @@ pub(super) async fn pass(app: App) -> Result<()> {
     for row in open {
         let Some(host) = hosts.get(&row.host) else { continue };
         match row.state {
-            State::Proposed | State::Approved | State::Queued if row.expires_at <= now => {
+            State::Proposed | State::Approved | State::Held | State::Queued if row.expires_at <= now => {
                 expire(&app, &row, host, now).await?;
             }
-            // A crash between the two steps of an approval cannot be: they are
-            // one transaction. This keeps it so for whatever writes later.
-            State::Approved => {
+            // An approved one is held or queued in the transaction that approves it; this keeps it so for whatever writes
+            // later.
+            State::Held if now.since(row.updated_at) < hold_ms => {}
+            State::Held | State::Approved => {
                 app.store.step(Request::of(row.id, Step::new(Event::Queue, "farol"), now)).await?;
                 app.wake.dispatch.look_at(row.host);
             }
@@ -105,7 +107,7 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
     }
     let signatures = if fresh {
         // The host may have changed since the approval: then it waits.
-        let signatures = match remediation::may_leave(&app.store, &row, host).await {
+        let signatures = match remediation::may_leave(app, &row, host).await {
             Ok(signatures) => signatures,
             Err(why) => {
                 tracing::debug!(action_id = %row.id, "an order waits: {why}");

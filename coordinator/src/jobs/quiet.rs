@@ -61,6 +61,9 @@ pub(super) async fn run(app: App, stop: CancellationToken) {
 
 /// What is kept quiet as the coordinator starts, before any report is looked at.
 pub(super) async fn at_start(app: &App, now: Timestamp) -> Result<Vec<Quiet>> {
+    if let Some(saved) = app.store.saved_backups().await? {
+        app.quiet.backups.take_up(saved, now);
+    }
     Ok(Job::default().pass(app, now).await?.unwrap_or_default())
 }
 

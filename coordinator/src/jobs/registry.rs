@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{App, Shared},
-    config,
+    catalogue, config,
     error::{Error, Result},
     store::{Store, hosts::HostKey},
     watched::Watched,
@@ -23,6 +23,8 @@ const EVERY: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(app: App, text: String, stop: CancellationToken) {
     let mut known = text;
+    let mut own_catalogue = catalogue::read(&app.config.catalogue).ok().flatten();
+    let mut catalogue_mistake = None;
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asked = signal(SignalKind::hangup()).ok();
@@ -38,6 +40,17 @@ pub(super) async fn run(app: App, text: String, stop: CancellationToken) {
             Err(error) => {
                 if app.watching.keep(&error.to_string()) {
                     tracing::error!("the registry stays as it was: {error}");
+                }
+            }
+        }
+        match look_at_catalogue(&app, own_catalogue.as_deref()) {
+            Ok(None) => catalogue_mistake = None,
+            Ok(Some(text)) => (own_catalogue, catalogue_mistake) = (text, None),
+            Err(error) => {
+                let why = error.to_string();
+                if catalogue_mistake.as_ref() != Some(&why) {
+                    tracing::error!("the catalogue stays as it was: {why}");
+                    catalogue_mistake = Some(why);
                 }
             }
         }
@@ -58,6 +71,19 @@ async fn look(app: &Shared, known: &str) -> Result<Option<String>> {
     let scenarios = registry.scenarios.len();
     app.watching.replace(Watched::new(registry, hosts));
     tracing::info!(scenarios, "the registry changed and is in use");
+    Ok(Some(text))
+}
+
+/// Replaces the catalogue if the site's own file says something else than
+/// `known`.
+fn look_at_catalogue(app: &Shared, known: Option<&str>) -> Result<Option<Option<String>>> {
+    let path = &app.config.catalogue;
+    let text = catalogue::read(path)?;
+    if text.as_deref() == known {
+        return Ok(None);
+    }
+    app.catalogue.replace(catalogue::load(path, text.as_deref())?);
+    tracing::info!("the catalogue changed and is in use");
     Ok(Some(text))
 }
 

@@ -1,6 +1,7 @@
-//! Backups that hypervisors make now, in memory. Looks put up what runs on the
-//! nodes that answered; of a node that did not, what it said before counts
-//! until it is too old.
+//! Backups that hypervisors make now. Looks put up what runs on the nodes that
+//! answered; of a node that did not, what it said before counts until it is too
+//! old. A coordinator that starts takes up what was known, as fresh as if it had
+//! just been said, so that nobody is told of a guest for a restart's sake.
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +10,7 @@ use std::{
 };
 
 use farol_protocol::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// A backup that runs longer is no reason to be quiet any more.
 const LONGEST: Duration = Duration::from_secs(12 * 3600);
@@ -39,7 +41,7 @@ pub struct Backup {
     pub since: Timestamp,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Node {
     of: Option<String>,
     at: Timestamp,
@@ -47,7 +49,7 @@ struct Node {
     tasks: BTreeMap<String, Task>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Task {
     /// By the node's clock, though never later than it was first seen.
     since: Timestamp,
@@ -65,6 +67,11 @@ impl Node {
 /// The board, by integration and node.
 #[derive(Debug, Default)]
 pub struct Backups(Mutex<BTreeMap<(String, String), Node>>);
+
+/// What the board holds, to be stored.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SavedBackups(Vec<(String, String, Node)>);
 
 impl Backups {
     /// Replaces what each node in `answers` said. It counts for `fresh_for`
@@ -95,6 +102,20 @@ impl Backups {
             board.insert(key, Node { of: of.map(str::to_owned), at: now, fresh_for, tasks });
         }
         news
+    }
+
+    /// All of it, to be taken up by the next start.
+    #[must_use]
+    pub fn save(&self) -> SavedBackups {
+        let board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let with_tasks = board.iter().filter(|(_, node)| !node.tasks.is_empty());
+        SavedBackups(with_tasks.map(|((at, name), node)| (at.clone(), name.clone(), node.clone())).collect())
+    }
+
+    /// Takes up what was saved, as if it had been said at `now`.
+    pub fn take_up(&self, saved: SavedBackups, now: Timestamp) {
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        board.extend(saved.0.into_iter().map(|(at, name, node)| ((at, name), Node { at: now, ..node })));
     }
 
     /// Forgets integrations that `is_there` does not know.
@@ -192,6 +213,20 @@ mod tests {
         board.set("pve", None, said("a", vec![task("t", at(0), &[112])]), at(100), 3 * MINUTE);
         assert_eq!(running(&board, at(98)), [112]);
         assert_eq!(running(&board, at(50)), [0; 0]);
+    }
+
+    #[test]
+    fn what_was_known_at_a_stop_counts_after_the_next_start_until_it_is_too_old() {
+        let board = Backups::default();
+        board.set("pve", Some("proxmox"), said("a", vec![task("t", at(0), &[112])]), at(1), 3 * MINUTE);
+        board.set("pve", None, said("b", Vec::new()), at(1), 3 * MINUTE);
+        let saved = serde_json::to_string(&board.save()).expect("written");
+        let next = Backups::default();
+        next.take_up(serde_json::from_str(&saved).expect("read"), at(30));
+        assert_eq!(next.running(at(33)), board.running(at(1)));
+        assert_eq!(running(&next, at(34)), [0; 0]);
+        next.take_up(serde_json::from_str(&saved).expect("read"), at(30));
+        assert!(next.set("pve", None, said("a", Vec::new()), at(31), 3 * MINUTE), "its end is news");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use farol_protocol::Timestamp;
 use tokio::sync::Notify;
 
 pub use self::{
-    backup::{Backup, Backups, RunningBackup},
+    backup::{Backup, Backups, RunningBackup, SavedBackups},
     rule::Rule,
     scope::{Place, Scope},
     window::{Span, Window},

@@ -71,7 +71,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<()> {
     let flags = Flags { data_dir: Some(folder.to_owned()), ..Flags::default() };
-    let config = Config { heartbeat, ..Config::load(&flags, &|_| None)? };
+    let config = Config { heartbeat, approval_hold: Duration::ZERO, ..Config::load(&flags, &|_| None)? };
     let registry = Registry::parse(registry, &|_| None)
         .map_err(|mistake| crate::error::Error::Document { path: "registry".into(), mistake })?;
     let store = Store::open(&config.data_dir).await?;
@@ -105,6 +105,8 @@ pub async fn serve(
         room: fleet::limits::Room::shared(),
         trust: fleet::Trust::open(&config.data_dir.join("pki"))?,
         watching: Watching::new(Watched::new(registry, hosts)),
+        catalogue: crate::catalogue::Live::default(),
+        switch: crate::remediation::Switch::default(),
         integrations,
         store,
         config,

@@ -44,6 +44,8 @@ pub struct NewAction {
     pub finding_id: Option<String>,
     /// Under which it is proposed once, for a proposal by a persona.
     pub effect_key: Option<String>,
+    /// The look at its host that it was planned from.
+    pub look_id: Option<ActionId>,
     /// When it was written.
     pub issued_at: Timestamp,
     /// When it can no longer begin.
@@ -91,6 +93,8 @@ pub struct ActionRow {
     pub outcome: Option<Outcome>,
     /// Whether a person wants it back although its host was away.
     pub cancel_requested: bool,
+    /// The look at its host that it was planned from.
+    pub look_id: Option<ActionId>,
 }
 
 /// One step of an action's life.
@@ -143,10 +147,11 @@ struct Raw {
     updated_ms: i64,
     outcome: Option<String>,
     cancel_requested: i64,
+    look_id: Option<String>,
 }
 
 const COLUMNS: &str = "id, host_key, kind, plan, plan_hash, risk_class, state, reason_code, detail, requested_by, \
-     reason, finding_id, issued_ms, expires_ms, timeout_ms, updated_ms, outcome, cancel_requested";
+     reason, finding_id, issued_ms, expires_ms, timeout_ms, updated_ms, outcome, cancel_requested, look_id";
 
 impl TryFrom<Raw> for ActionRow {
     type Error = Error;
@@ -166,6 +171,7 @@ impl TryFrom<Raw> for ActionRow {
                 ),
             },
             cancel_requested: raw.cancel_requested != 0,
+            look_id: raw.look_id.map(|id| word("action id", &id)).transpose()?,
             plan: raw.plan,
             reason_code: raw.reason_code,
             detail: raw.detail,
@@ -187,6 +193,8 @@ pub struct Approval<'a> {
     pub comment: &'a str,
     /// With their key.
     pub signature: Option<&'a Signature>,
+    /// Whether the action is held before it goes to its host.
+    pub hold: bool,
 }
 
 /// What an approval led to.
@@ -264,7 +272,7 @@ impl Store {
 
     async fn all_open(&self, hosts: Option<&[HostKey]>) -> Result<Vec<ActionRow>> {
         let mut select = QueryBuilder::<Any>::new(format!(
-            "select {COLUMNS} from action where state in ('proposed', 'approved', 'queued', 'sent', 'accepted')"
+            "select {COLUMNS} from action where state in ('proposed', 'approved', 'held', 'queued', 'sent', 'accepted')"
         ));
         if let Some(hosts) = hosts {
             select.push(" and host_key in (");
@@ -387,12 +395,25 @@ impl Store {
             return Ok(Decided::WaitsForSecond(row));
         }
         let approve = Request::of(id, Step::new(Event::Approve, by.name()).saying(note), now);
-        let queue = Request::of(id, Step::new(Event::Queue, "farol"), now);
+        let next = if decision.hold { Event::Hold } else { Event::Queue };
+        let queue = Request::of(id, Step::new(next, "farol"), now);
         let stepped = steps::take(&mut write, &[approve, queue]).await?.pop();
         fault::point("coordinator.approve.before");
         write.commit().await?;
         fault::point("coordinator.approve.after");
         Ok(Decided::Queued(stepped.map_or(Ok(row), |stepped| stepped.map(Stepped::into_row))?))
+    }
+
+    /// Lets an action run that nobody has to agree to.
+    ///
+    /// # Errors
+    /// No such action, it is not waiting, or the store failed.
+    pub async fn let_run(&self, id: ActionId, now: Timestamp) -> Result<()> {
+        let mut write = self.state().write().await?;
+        let approve = Request::of(id, Step::new(Event::Approve, "policy"), now);
+        let queue = Request::of(id, Step::new(Event::Queue, "farol"), now);
+        steps::take(&mut write, &[approve, queue]).await?.into_iter().collect::<Result<Vec<_>>>()?;
+        write.commit().await
     }
 
     /// Notes that a person wants an action back whose host is away.
@@ -437,7 +458,8 @@ impl Store {
         let mut write = self.state().write().await?;
         let row = select(&mut write, id).await?;
         check_decision(&row, plan_hash, "rejected")?;
-        record_decision(&mut write, by, &row, "rejected", Approval { comment, signature: None }, now).await?;
+        record_decision(&mut write, by, &row, "rejected", Approval { comment, signature: None, hold: false }, now)
+            .await?;
         let reject = Request::of(id, Step::new(Event::Reject, by.name()).saying(note), now);
         let stepped = steps::take(&mut write, &[reject]).await?.pop();
         write.commit().await?;
@@ -463,7 +485,7 @@ async fn record_decision(
     said: Approval<'_>,
     now: Timestamp,
 ) -> Result<()> {
-    let Approval { comment, signature } = said;
+    let Approval { comment, signature, .. } = said;
     let text = signature
         .map(serde_json::to_string)
         .transpose()
@@ -541,8 +563,8 @@ async fn select(connection: &mut AnyConnection, id: ActionId) -> Result<ActionRo
 pub(super) async fn insert(connection: &mut AnyConnection, new: &NewAction, note: Option<&Note>) -> Result<bool> {
     let inserted = sqlx::query(
         "insert into action (id, host_key, kind, plan, plan_hash, risk_class, state, requested_by, reason, finding_id,
-             effect_key, issued_ms, expires_ms, timeout_ms, updated_ms)
-         values ($1, $2, $3, $4, $5, $6, 'proposed', $7, $8, $9, $10, $11, $12, $13, $11)
+             effect_key, issued_ms, expires_ms, timeout_ms, updated_ms, look_id)
+         values ($1, $2, $3, $4, $5, $6, 'proposed', $7, $8, $9, $10, $11, $12, $13, $11, $14)
          on conflict (effect_key) do nothing",
     )
     .bind(new.id.to_string())
@@ -558,6 +580,7 @@ pub(super) async fn insert(connection: &mut AnyConnection, new: &NewAction, note
     .bind(new.issued_at.as_ms())
     .bind(new.expires_at.as_ms())
     .bind(i64::try_from(new.timeout_ms).unwrap_or(i64::MAX))
+    .bind(new.look_id.map(|id| id.to_string()))
     .execute(&mut *connection)
     .await
     .context("store the action")?;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use farol_protocol::{
-    HostId, JournalId, RiskClass, Timestamp,
+    ActionId, HostId, JournalId, RiskClass, Timestamp,
     frame::{Hello, JournalHead},
     registry::Registry,
 };
@@ -80,6 +80,8 @@ pub struct HostRow {
     pub effects_allowed: Option<bool>,
     /// Whether its orders wait, because two machines answer under its name.
     pub held: bool,
+    /// The action that changed it and could not be undone: until a person says so, nothing more begins there.
+    pub halted_by: Option<ActionId>,
     /// End of its certificate.
     pub cert_not_after: Option<Timestamp>,
     /// When it was last heard, as far as it was saved.
@@ -110,10 +112,11 @@ struct Raw {
     enrolled_ms: Option<i64>,
     revoked_ms: Option<i64>,
     held: i64,
+    halted_by: Option<String>,
 }
 
 const COLUMNS: &str = "id, host_key, name, site, state, cert_not_after_ms, protocol, agent_version, \
-     capabilities, max_unsigned_class, effects_allowed, last_seen_ms, created_ms, enrolled_ms, revoked_ms, held";
+     capabilities, max_unsigned_class, effects_allowed, last_seen_ms, created_ms, enrolled_ms, revoked_ms, held, halted_by";
 
 impl TryFrom<Raw> for HostRow {
     type Error = Error;
@@ -131,6 +134,7 @@ impl TryFrom<Raw> for HostRow {
             protocol: raw.protocol,
             effects_allowed: raw.effects_allowed.map(|allowed| allowed != 0),
             held: raw.held != 0,
+            halted_by: super::brakes::halted(raw.halted_by)?,
             cert_not_after: raw.cert_not_after_ms.map(Timestamp::from_ms),
             last_seen: raw.last_seen_ms.map(Timestamp::from_ms),
             created_at: Timestamp::from_ms(raw.created_ms),

@@ -7,6 +7,7 @@
 
 pub mod actions;
 pub mod audit;
+pub mod brakes;
 pub mod bulk;
 pub mod correlation;
 pub mod daily;

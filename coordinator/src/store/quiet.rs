@@ -14,8 +14,10 @@ use super::{
 use crate::{
     auth::Operator,
     error::{Error, Result, StoreContext as _},
-    quiet::{Place, Scope, Window},
+    quiet::{Place, SavedBackups, Scope, Window},
 };
+
+const BACKUPS: &str = "quiet.backups";
 
 /// What is quiet until a time because a person said so.
 #[derive(Debug, Clone)]
@@ -381,6 +383,30 @@ impl Store {
             }
         };
         Ok(rows.into_iter().filter_map(read).collect())
+    }
+
+    /// Remembers the backups that run, for the next start.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn save_backups(&self, backups: &SavedBackups) -> Result<()> {
+        let text = serde_json::to_string(backups)
+            .map_err(|error| Error::Corrupt { what: "running backups", value: error.to_string() })?;
+        self.set_setting(BACKUPS, &text).await
+    }
+
+    /// The backups that ran at the stop. What cannot be read is as good as
+    /// unknown: the next look at the hypervisor says it again.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn saved_backups(&self) -> Result<Option<SavedBackups>> {
+        let text = self.setting(BACKUPS).await?;
+        Ok(text.and_then(|text| {
+            serde_json::from_str(&text)
+                .inspect_err(|error| tracing::warn!("the backups that ran at the stop cannot be read: {error}"))
+                .ok()
+        }))
     }
 
     /// Plans maintenance.

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::{
     Store,
     actions::{self, ActionRow},
-    audit,
+    audit, brakes,
     hosts::{self, HostKey},
     inbox::Note,
 };
@@ -294,6 +294,9 @@ pub(super) async fn take(connection: &mut AnyConnection, requests: &[Request]) -
     }
     let changed: Vec<&Moving> = moving.values().filter(|action| action.changed).collect();
     update(connection, &changed).await?;
+    for action in &changed {
+        brakes::halt(connection, &action.row, action.row.updated_at).await?;
+    }
     audit::insert_all(connection, &record).await?;
     let heads: Vec<_> = journals.into_iter().map(|((host, id), seq)| (host, JournalHead { id, seq })).collect();
     hosts::advance_journals(connection, &heads).await?;
@@ -427,6 +430,8 @@ mod tests {
             at_least: farol_protocol::RiskClass::R0,
             finding_id: None,
             effect_key: None,
+            seen: None,
+            look_id: None,
         };
         let (action, _) = proposal.plan(Timestamp::now()).expect("a plan");
         store.propose(&action, None).await.expect("proposed");
@@ -438,7 +443,7 @@ mod tests {
             effect_key: action.id.to_string(),
         };
         let by = Operator::local_administrator();
-        let said = crate::store::actions::Approval { comment: "", signature: None };
+        let said = crate::store::actions::Approval { comment: "", signature: None, hold: false };
         let decided = store.approve(&by, action.id, &action.plan_hash, said, note, Timestamp::now()).await;
         assert!(matches!(decided.expect("approved"), Decided::Queued(row) if row.state == State::Queued));
         action.id

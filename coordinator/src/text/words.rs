@@ -5,6 +5,7 @@ use farol_protocol::{
     action::{FinalState, ReasonCode},
     effect::{LogSource, ServiceVerb},
     registry::Severity,
+    remediation::{Phase, Remediation},
 };
 use time::{OffsetDateTime, UtcOffset, macros::format_description};
 
@@ -96,7 +97,32 @@ pub fn effect(effect: &Effect, language: Language) -> String {
             let source = quote(source);
             say!(language, "ler os registros de {source}", "read the log of {source}")
         }
+        Effect::RemediationLook(remediation) => {
+            let what = changes(remediation, language);
+            say!(language, "olhar antes de {what}", "look before: {what}")
+        }
+        Effect::RemediationRun(remediation) => {
+            let what = changes(remediation, language);
+            let undone = remediation.steps.iter().any(|step| step.phase == Phase::Rollback);
+            if undone {
+                say!(
+                    language,
+                    "{what}, verificar e desfazer se não resolver",
+                    "{what}, verify, and undo it if it does not help"
+                )
+            } else {
+                say!(language, "{what} e verificar", "{what}, and verify")
+            }
+        }
     }
+}
+
+/// What a remediation changes.
+fn changes(remediation: &Remediation, language: Language) -> String {
+    let effects = remediation.effects().unwrap_or_default();
+    let changes =
+        effects.iter().filter(|(step, _)| step.phase == Phase::Modify).map(|(_, step)| effect(step, language));
+    changes.collect::<Vec<_>>().join(", ")
 }
 
 /// Word for a severity, agreeing with *achado*.
@@ -199,6 +225,10 @@ pub const fn reason_words(reason: ReasonCode, language: Language) -> &'static st
         }
         ReasonCode::BadSignature => ("uma assinatura não é válida", "a signature is not valid"),
         ReasonCode::Unavailable => ("falta ao host o que a ação exige", "the host lacks what the action needs"),
+        ReasonCode::ValidationFailed => (
+            "o que precisava valer antes não valia, e nada foi alterado",
+            "what had to hold first did not, and nothing was changed",
+        ),
     };
     match language {
         Language::PtBr => pt,

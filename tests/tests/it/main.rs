@@ -25,6 +25,7 @@ mod outage;
 mod partition;
 mod quiet;
 mod reload;
+mod remediation;
 mod replay;
 mod scenarios;
 mod services;

@@ -16,7 +16,7 @@ use std::{
 
 use farol_protocol::{
     ActionId,
-    action::{FileOutcome, ReasonCode},
+    action::{FileOutcome, PreState, ReasonCode},
 };
 use rustix::{
     fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, Uid, openat, renameat, unlinkat},
@@ -91,6 +91,26 @@ impl Apply {
     pub(crate) async fn go(&self, course: &mut Course<'_>) -> Over {
         let apply = self.clone();
         run(course, move |gate| apply.apply(gate)).await
+    }
+
+    /// What is there, and what would change, for whoever plans to change it.
+    pub(crate) async fn look(&self, course: &mut Course<'_>) -> (Option<PreState>, Over) {
+        let apply = self.clone();
+        let over = run(course, move |_| {
+            let found = Spot::of(&apply.path)?.read()?;
+            let old = found.as_ref().map_or(&[][..], |found| &found.content);
+            let new = apply.content(old)?;
+            Ok(FileOutcome {
+                patch: patch::between(&apply.path, old, &new),
+                before_sha256: found.as_ref().map(|found| found.sha256.clone()),
+                after_sha256: Some(sha256(&new)),
+                path: apply.path,
+                applied: false,
+            })
+        })
+        .await;
+        let file = over.ending.outcome.as_ref().and_then(|outcome| outcome.file.as_ref());
+        (file.map(|file| PreState::FileSha256(file.before_sha256.clone())), over)
     }
 
     fn apply(self, gate: &Gate) -> Result<FileOutcome, Stuck> {
@@ -189,17 +209,21 @@ impl Rollback {
             None => change.remove(gate)?,
             Some(old) => {
                 change.may_replace()?;
-                // So that a crash leaves nothing beside the file.
-                let own = Record {
-                    path: record.path.clone(),
-                    before_sha256: Some(found.sha256.clone()),
-                    after_sha256: record.before_sha256.clone(),
-                    rollback: true,
-                };
-                let keep = kept.keep(action_id, &own, None);
-                keep.map_err(|error| Why::failed(Detail::FileNotKept, vec![("error", error.sentence())]))?;
+                // So that a crash leaves nothing beside the file. What undoes its own change has a record already.
+                if action_id != of {
+                    let own = Record {
+                        path: record.path.clone(),
+                        before_sha256: Some(found.sha256.clone()),
+                        after_sha256: record.before_sha256.clone(),
+                        rollback: true,
+                    };
+                    let keep = kept.keep(action_id, &own, None);
+                    keep.map_err(|error| Why::failed(Detail::FileNotKept, vec![("error", error.sentence())]))?;
+                }
                 let replaced = change.replace(old, NEW_MODE, gate);
-                kept.forget(action_id);
+                if action_id != of {
+                    kept.forget(action_id);
+                }
                 replaced?;
             }
         }
