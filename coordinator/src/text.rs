@@ -7,6 +7,7 @@ use farol_protocol::{
     Language, RiskClass, Status, Timestamp,
     action::{FinalState, ReasonCode},
     registry::{Persona, Severity},
+    remediation::Verdict,
 };
 
 use crate::roster::member;
@@ -43,7 +44,7 @@ pub use quiet::{QuietReason, window};
 pub use signal::SignalTitle;
 pub use words::{
     Measure, beginning, class_words, clock, duration, effect, final_words, number, plain, reason_words, severity_word,
-    status_word,
+    status_word, verdict_words,
 };
 
 /// How a finding changed while it stays open.
@@ -241,6 +242,10 @@ pub enum Message<'a> {
         exit_code: Option<i32>,
         /// How long it ran.
         duration_ms: Option<u64>,
+        /// Of a remediation: what its verification said.
+        result: Option<Verdict>,
+        /// What the host says of it.
+        detail: Option<&'a str>,
     },
     /// Nobody decided in time.
     ActionExpired {
@@ -427,7 +432,7 @@ impl Message<'_> {
                     "Rejected by {by}: {what} on {host} (action {id}). Nothing ran{comment}",
                 )
             }
-            Self::ActionFinished { id, what, host, state, reason, exit_code, duration_ms } => {
+            Self::ActionFinished { id, what, host, state, reason, exit_code, duration_ms, result, detail } => {
                 let (what, host) = (quote(what), quote(host));
                 let end = final_words(state, language);
                 let reason =
@@ -438,10 +443,13 @@ impl Message<'_> {
                     let took = elapsed(ms);
                     say!(language, " Levou {took}.", " It took {took}.")
                 });
+                let result =
+                    result.map_or_else(String::new, |result| format!(" {}", sentence(verdict_words(result, language))));
+                let detail = detail.map_or_else(String::new, |detail| format!(" {}", sentence(&quote(detail))));
                 say!(
                     language,
-                    "Ação {id} em {host} ({what}): {end}.{reason}{code}{took}",
-                    "Action {id} on {host} ({what}): {end}.{reason}{code}{took}",
+                    "Ação {id} em {host} ({what}): {end}.{result}{reason}{detail}{code}{took}",
+                    "Action {id} on {host} ({what}): {end}.{result}{reason}{detail}{code}{took}",
                 )
             }
             Self::ActionExpired { id, what, host, at } => {
@@ -607,8 +615,10 @@ mod tests {
                     reason: Some(ReasonCode::AgentRestarted),
                     exit_code: Some(17),
                     duration_ms: Some(850),
+                    result: Some(Verdict::RolledBack),
+                    detail: Some("prova"),
                 },
-                vec![id, what, host, "17", "850 ms"],
+                vec![id, what, host, "17", "850 ms", "prova"],
             ));
         }
         all
@@ -681,6 +691,8 @@ mod tests {
             reason: Some(ReasonCode::HostLost),
             exit_code: None,
             duration_ms: None,
+            result: None,
+            detail: None,
         };
         assert_eq!(
             message.in_words(Language::PtBr),

@@ -186,7 +186,7 @@ async fn executed(connection: &Connection, answer: ExecAnswer) -> Result<()> {
         duration_ms: u64::try_from(Timestamp::now().since(row.updated_at)).unwrap_or(0),
         ..Outcome::default()
     };
-    let note = results::ended(app, &row, &connection.host, state, None, Some(&outcome));
+    let note = results::ended(app, &row, &connection.host, state, None, answer.error.as_deref(), Some(&outcome));
     let step = Step {
         detail: answer.error,
         outcome: Some(outcome),

@@ -68,6 +68,7 @@ pub(super) async fn not_taken(connection: &Connection, error: &ErrorFrame) -> Op
                 FinalState::Refused,
                 Some(ReasonCode::InvalidPlan),
                 None,
+                None,
             );
             let step = Step {
                 reason: Some(ReasonCode::InvalidPlan),
@@ -96,7 +97,7 @@ pub(crate) async fn lose(app: &Shared, row: &ActionRow, host: &HostRow, reason: 
     if !matches!(row.state, State::Sent | State::Accepted) {
         return Ok(());
     }
-    let note = ended(app, row, host, FinalState::Interrupted, Some(reason), None);
+    let note = ended(app, row, host, FinalState::Interrupted, Some(reason), None, None);
     let step = Step { reason: Some(reason), ..Step::new(Event::Lose, "farol").saying(note) };
     let stepped = app.store.step(Request::of(row.id, step, Timestamp::now())).await?;
     announce(app, stepped.row());
@@ -187,7 +188,7 @@ fn end(app: &Shared, row: &ActionRow, host: &HostRow, result: &ActionResult) -> 
         (FinalState::Refused, Some(ReasonCode::Cancelled)) => FinalState::Cancelled,
         (state, _) => state,
     };
-    let note = ended(app, row, host, state, result.reason, result.outcome.as_ref());
+    let note = ended(app, row, host, state, result.reason, result.detail.as_deref(), result.outcome.as_ref());
     Step {
         reason: result.reason,
         detail: result.detail.clone(),
@@ -241,6 +242,7 @@ pub(super) fn ended(
     host: &HostRow,
     state: FinalState,
     reason: Option<ReasonCode>,
+    detail: Option<&str>,
     outcome: Option<&Outcome>,
 ) -> crate::store::inbox::Note {
     let message = Message::ActionFinished {
@@ -251,6 +253,9 @@ pub(super) fn ended(
         reason,
         exit_code: outcome.and_then(|outcome| outcome.exit_code),
         duration_ms: outcome.map(|outcome| outcome.duration_ms),
+        result: outcome.and_then(|outcome| outcome.result),
+        // Of anything else the code and the output say it.
+        detail: detail.filter(|_| outcome.is_some_and(|outcome| !outcome.steps.is_empty())),
     }
     .in_words(app.language());
     remediation::note(row.id, "ended", Persona::A7.as_str(), false, "outcome", message)

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use farol_agent::fault;
 use farol_protocol::{
-    Timestamp,
+    RiskClass, Timestamp,
     action::{FinalState, ReasonCode},
     registry::Persona,
 };
@@ -70,7 +70,9 @@ pub(super) async fn pass(app: App) -> Result<()> {
                 let turn = match row.state {
                     State::Accepted => 0,
                     State::Sent => 1,
-                    _ => 2,
+                    // What only reads waits for nothing but what runs: plans are made from it.
+                    _ if row.class == RiskClass::R0 => 2,
+                    _ => 3,
                 };
                 // Oldest first, so that among equals the first one stays.
                 if orders.get(&row.host).is_none_or(|(first, _)| turn < *first) {

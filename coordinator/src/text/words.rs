@@ -5,7 +5,7 @@ use farol_protocol::{
     action::{FinalState, ReasonCode},
     effect::{LogSource, ServiceVerb},
     registry::Severity,
-    remediation::{Phase, Remediation},
+    remediation::{Phase, Remediation, Verdict},
 };
 use time::{OffsetDateTime, UtcOffset, macros::format_description};
 
@@ -153,6 +153,29 @@ pub const fn status_word(status: Status, language: Language) -> &'static str {
         (Status::Critical, Language::En) => "critical",
         (Status::Unknown, Language::PtBr) => "desconhecido",
         (Status::Unknown, Language::En) => "unknown",
+    }
+}
+
+/// What the verification of a remediation said.
+#[must_use]
+pub const fn verdict_words(verdict: Verdict, language: Language) -> &'static str {
+    match (verdict, language) {
+        (Verdict::Verified, Language::PtBr) => "verificado: resolveu",
+        (Verdict::Verified, Language::En) => "verified: it helped",
+        (Verdict::Contradicted, Language::PtBr) => "a verificação mostra que não resolveu, e não há como desfazer",
+        (Verdict::Contradicted, Language::En) => "the verification shows that it did not help, and nothing undoes it",
+        (Verdict::Inconclusive, Language::PtBr) => "a verificação não pôde dizer se resolveu; veja o servidor",
+        (Verdict::Inconclusive, Language::En) => "the verification could not tell whether it helped; look at the host",
+        (Verdict::RolledBack, Language::PtBr) => "a alteração foi desfeita",
+        (Verdict::RolledBack, Language::En) => "the change was undone",
+        (Verdict::RollbackFailed, Language::PtBr) => {
+            "ATENÇÃO: a alteração não pôde ser desfeita; veja o servidor agora. Nada mais começa nele até que alguém \
+             libere com `farol hosts resume`"
+        }
+        (Verdict::RollbackFailed, Language::En) => {
+            "ATTENTION: the change could not be undone; look at the host now. Nothing more begins on it until somebody \
+             says `farol hosts resume`"
+        }
     }
 }
 

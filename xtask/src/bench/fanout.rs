@@ -129,11 +129,13 @@ async fn queue(store: &Store, hosts: &[Host]) -> Result<()> {
             at_least: RiskClass::R0,
             finding_id: None,
             effect_key: None,
+            seen: None,
+            look_id: None,
         };
         let (action, _) = proposal.plan(Timestamp::now())?;
         store.propose(&action, None).await?;
         let said = note(action.id, "approved", "bench", true, "decision", String::new());
-        let agreed = Approval { comment: "", signature: None };
+        let agreed = Approval { comment: "", signature: None, hold: false };
         store.approve(&by, action.id, &action.plan_hash, agreed, said, Timestamp::now()).await?;
     }
     Ok(())
