@@ -18,8 +18,8 @@ use tokio::{sync::watch, time::Instant};
 use super::{Course, Halt, Kept, Over, Rollback, Work, done};
 use crate::{exec::Stop, journal::Ending, probe::Prober, text::Detail};
 
-/// Longest text of all steps together, in bytes: a result fits a frame.
-const MOST: usize = 256 * 1024;
+/// Longest text of all steps together, in bytes: a result fits a frame, also where each byte takes six.
+const MOST: usize = 128 * 1024;
 
 /// `remediation.run`.
 pub(crate) struct Remediation {
