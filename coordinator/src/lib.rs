@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod notify;
 pub mod output;
 pub mod quiet;
+pub mod record;
 pub mod remediation;
 pub mod replay;
 pub mod roster;
@@ -121,6 +122,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         outputs: output::Outputs::default(),
         metrics: metrics::Metrics::default(),
         heartbeat: notify::Heartbeat::default(),
+        sealing: record::Sealing::default(),
         wake: Wake::default(),
         bulk,
         room: fleet::limits::Room::shared(),

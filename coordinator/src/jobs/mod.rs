@@ -12,6 +12,7 @@ mod liveness;
 mod notify;
 mod quiet;
 pub(crate) mod registry;
+mod seal;
 mod signals;
 mod trust;
 mod watchdog;
@@ -50,6 +51,7 @@ pub fn start(app: &App, registry: String, tracker: &TaskTracker, stop: &Cancella
     tracker.spawn(quiet::run(app.clone(), stop.clone()));
     tracker.spawn(notify::run(app.clone(), stop.clone()));
     tracker.spawn(notify::heartbeat(app.clone(), stop.clone()));
+    tracker.spawn(seal::run(app.clone(), stop.clone()));
     tracker.spawn(watchdog::run(app.clone(), stop.clone()));
 }
 
