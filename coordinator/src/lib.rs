@@ -101,6 +101,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
 
     let now = Timestamp::now();
     store.sync_hosts(&registry, now).await?;
+    store.record_registry(&config.registry, &text, now).await?;
     let hosts = jobs::registry::hosts(&store).await?;
     let (bulk, bulk_queue) = mpsc::channel(BULK_QUEUE);
     let (committed, committed_queue) = mpsc::channel(COMMITTED_QUEUE);

@@ -5,6 +5,7 @@ mod ack_page;
 mod action_log;
 mod actions;
 mod alertmanager;
+mod audit;
 mod authenticate;
 mod catalogue;
 mod chat;
@@ -12,6 +13,7 @@ mod cors;
 mod daily;
 mod events;
 mod execution;
+mod evidence;
 mod extract;
 mod findings;
 mod health;
@@ -116,6 +118,13 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(actions::approve))
         .routes(routes!(actions::reject))
         .routes(routes!(actions::cancel))
+        .routes(routes!(evidence::of_action))
+        .routes(routes!(evidence::one))
+        .routes(routes!(evidence::content))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::head))
+        .routes(routes!(audit::verify))
+        .routes(routes!(audit::bundle))
         .routes(routes!(operators::keys, operators::add))
         .routes(routes!(operators::revoke))
         .routes(routes!(integrations::list, integrations::add))

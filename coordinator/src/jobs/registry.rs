@@ -67,6 +67,7 @@ async fn look(app: &Shared, known: &str) -> Result<Option<String>> {
     }
     let registry = parse(path, &text)?;
     app.store.sync_hosts(&registry, Timestamp::now()).await?;
+    app.store.record_registry(path, &text, Timestamp::now()).await?;
     let hosts = hosts(&app.store).await?;
     let scenarios = registry.scenarios.len();
     app.watching.replace(Watched::new(registry, hosts));

@@ -8,6 +8,8 @@
 //! feeds them from the database, [`bundle`] from a file that needs no database.
 //! What this finds and what it cannot is in `docs/SECURITY.md`.
 
+pub mod anchor;
+pub mod bundle;
 pub mod chain;
 pub mod check;
 pub mod docs;
@@ -25,13 +27,18 @@ use std::sync::{Mutex, PoisonError};
 
 /// How sealing goes, for whoever asks how the coordinator is.
 #[derive(Debug, Default)]
-pub struct Sealing(Mutex<Option<String>>);
+pub struct Sealing {
+    error: Mutex<Option<String>>,
+    /// The last verdict and when it came; held while one is made, so that one
+    /// is made at a time.
+    pub(crate) verified: tokio::sync::Mutex<Option<(tokio::time::Instant, Verdict)>>,
+}
 
 impl Sealing {
     /// How it went; none for well. Answers whether that is news.
     pub fn fails(&self, error: Option<&crate::error::Error>) -> bool {
         let error = error.map(ToString::to_string);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = *known != error;
         *known = error;
         is_news
@@ -40,6 +47,6 @@ impl Sealing {
     /// Why nothing is sealed, if so.
     #[must_use]
     pub fn error(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

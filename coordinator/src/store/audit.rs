@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Cursor, Page, Store};
 use crate::{
     error::{Result, StoreContext as _},
-    record::Said,
+    record::{Hash, Said},
 };
 
 /// One thing that was done.
@@ -129,6 +129,28 @@ impl Store {
     /// The store failed.
     pub async fn audit(&self, from: &Cursor, limit: i64) -> Result<Page<Entry>> {
         self.audit_of(&Wanted::default(), from, limit).await
+    }
+
+    /// Records that a registry is in use, where it is not the one that the last
+    /// entry says.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn record_registry(&self, path: &std::path::Path, text: &str, now: Timestamp) -> Result<()> {
+        let mut write = self.state().write().await?;
+        let known: Option<(String,)> = sqlx::query_as(
+            "select detail from audit where object_kind = 'registry' and object_id = 'registry' order by id desc limit 1",
+        )
+        .fetch_optional(&mut *write)
+        .await
+        .context("read the record")?;
+        let detail = format!("{}, {} bytes, sha256:{}", path.display(), text.len(), Hash::of(text.as_bytes()));
+        if known.is_none_or(|(known,)| known != detail) {
+            let object = ("registry", "registry");
+            insert(&mut write, NewEntry { at: now, actor: "farol", verb: "registry.in_use", object, detail: &detail })
+                .await?;
+        }
+        write.commit().await
     }
 
     /// What is wanted of the record, newest first.

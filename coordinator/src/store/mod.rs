@@ -6,6 +6,7 @@
 //! locked database half-way.
 
 pub mod actions;
+pub mod anchor;
 pub mod audit;
 pub mod brakes;
 pub mod bulk;
