@@ -98,6 +98,10 @@ impl Checker {
         match entry {
             Some(entry) => {
                 self.entries += 1;
+                if entry.id != *entry_id {
+                    let text = format!("link {seq} is that of entry {entry_id}, and entry {} stands there", entry.id);
+                    faults.push(Fault::entry("entry_changed", Some(seq), entry_id, text));
+                }
                 self.sealed_entry(seq, entry, sealed.as_ref(), faults);
             }
             None if with_entry => {

@@ -193,3 +193,6 @@ pub(super) fn verdict(
         notes,
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

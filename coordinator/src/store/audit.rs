@@ -196,3 +196,45 @@ impl Store {
         Ok(Page::cut(entries, limit, |entry| (entry.at, entry.id.clone())))
     }
 }
+
+#[doc(hidden)]
+impl Store {
+    /// Writes so many entries, each as `insert` does, for measurements.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn record_many(&self, entries: usize, now: Timestamp) -> Result<()> {
+        for begin in (0..entries).step_by(5000) {
+            let mut write = self.state().write().await?;
+            let texts: Vec<(String, String)> = (begin..entries.min(begin + 5000))
+                .map(|n| (format!("host-{}", n % 97), format!("max_unsigned_class R1, effects allowed, number {n}")))
+                .collect();
+            for chunk in texts.chunks(50) {
+                let entries: Vec<NewEntry<'_>> = chunk
+                    .iter()
+                    .map(|(host, detail)| NewEntry {
+                        at: now,
+                        actor: "measurement",
+                        verb: "host.measured",
+                        object: ("host", host),
+                        detail,
+                    })
+                    .collect();
+                insert_chunk(&mut write, &entries).await?;
+            }
+            write.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes one entry in a transaction of its own, for measurements.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn record_one(&self, detail: &str, now: Timestamp) -> Result<()> {
+        let mut write = self.state().write().await?;
+        let object = ("host", "measured");
+        insert(&mut write, NewEntry { at: now, actor: "measurement", verb: "host.measured", object, detail }).await?;
+        write.commit().await
+    }
+}

@@ -4,7 +4,7 @@
 
 use farol_protocol::{ActionId, Timestamp, action::Outcome};
 use serde_json::Value;
-use sqlx::{Any, AnyConnection, FromRow, QueryBuilder, Row as _};
+use sqlx::{Any, AnyConnection, FromRow, QueryBuilder, Row as _, any::AnyRow};
 use uuid::Uuid;
 
 use super::{Store, audit};
@@ -235,6 +235,11 @@ pub(crate) fn parts(mut outcome: Value) -> Vec<(&'static str, String)> {
     std::iter::once((OUTCOME_FILE, outcome.to_string())).chain(texts).collect()
 }
 
+/// Whoever changed it may have made a text of it.
+pub(super) fn content(row: &AnyRow) -> Result<Vec<u8>, sqlx::Error> {
+    row.try_get::<Vec<u8>, _>("content").or_else(|_| row.try_get::<String, _>("content").map(String::into_bytes))
+}
+
 impl Store {
     /// The artifacts of an action, the oldest first.
     ///
@@ -277,7 +282,7 @@ impl Store {
             .bind(id)
             .fetch_one(&mut *read)
             .await
-            .and_then(|row| row.try_get(0))
+            .and_then(|row| self::content(&row))
             .context("read the evidence")?;
         if Hash::of(&content).to_string() != row.sha256 {
             return Err(Error::Refused(format!(

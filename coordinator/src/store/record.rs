@@ -1,8 +1,11 @@
 //! Reading the whole record, in big pages and from one moment.
 
-use sqlx::{AnyConnection, Connection as _, Executor as _, FromRow, Row as _};
+use sqlx::{AnyConnection, Connection as _, Executor as _, FromRow};
 
-use super::{Store, evidence::ArtifactRow};
+use super::{
+    Store,
+    evidence::{self, ArtifactRow},
+};
 use crate::{
     error::{Error, Result, StoreContext as _},
     record::{
@@ -200,14 +203,14 @@ impl Snapshot {
     pub async fn artifacts(&mut self, after: &str, limit: i64) -> Result<Vec<(ArtifactRow, Vec<u8>)>> {
         let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
             "select {}, content from evidence where id > $1 order by id limit $2",
-            super::evidence::COLUMNS
+            evidence::COLUMNS
         )))
         .bind(after)
         .bind(limit)
         .fetch_all(&mut self.connection)
         .await
         .context("read the evidence")?;
-        let read = |row: &sqlx::any::AnyRow| Ok((ArtifactRow::from_row(row)?, content(row)?));
+        let read = |row: &sqlx::any::AnyRow| Ok((ArtifactRow::from_row(row)?, evidence::content(row)?));
         rows.iter().map(read).collect::<Result<_, sqlx::Error>>().context("read the evidence")
     }
 
@@ -219,9 +222,4 @@ impl Snapshot {
         self.connection.execute("rollback").await.context("end reading the record")?;
         self.connection.close().await.map_err(|source| Error::Store { what: "close the record", source })
     }
-}
-
-/// Whoever changed it may have made a text of it.
-fn content(row: &sqlx::any::AnyRow) -> Result<Vec<u8>, sqlx::Error> {
-    row.try_get::<Vec<u8>, _>("content").or_else(|_| row.try_get::<String, _>("content").map(String::into_bytes))
 }

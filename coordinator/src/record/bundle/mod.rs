@@ -112,3 +112,6 @@ pub struct Seal {
     /// Over `"farol-bundle-v1\0"` and the manifest's exact bytes, in base64url.
     pub signature: String,
 }
+
+#[cfg(test)]
+mod tests;
