@@ -82,7 +82,8 @@ pub(super) async fn show(to: &Connection, id: ActionId, follow: bool) -> Result<
 /// Lists what an action left; with `out` writes each into a file of that folder.
 pub(super) async fn evidence(to: &Connection, id: ActionId, out: Option<&Path>) -> Result<()> {
     let client = Client::new(to)?;
-    let items = client.all(&["actions", &id.to_string(), "evidence"], &[]).await?;
+    let list: Value = client.get(&["actions", &id.to_string(), "evidence"], &[]).await?;
+    let items = list["items"].as_array().cloned().unwrap_or_default();
     if let Some(folder) = out {
         let failed = |path: &Path| {
             let path = path.to_owned();

@@ -210,7 +210,12 @@ fn words(verdict: &Verdict) -> String {
         format!("Key       {}", verdict.public_key.as_deref().map_or_else(|| "-".to_owned(), |key| plain(key, 80))),
     ];
     for anchor in &verdict.anchors {
-        lines.push(format!("Against   {} ({}): {}", anchor.head, anchor.from, if anchor.ok { "fits" } else { "does not fit" }));
+        lines.push(format!(
+            "Against   {} ({}): {}",
+            anchor.head,
+            anchor.from,
+            if anchor.ok { "fits" } else { "does not fit" }
+        ));
     }
     lines.extend(verdict.notes.iter().map(|note| format!("NOTE      {}", plain(&note.text, 600))));
     lines.extend(verdict.faults.iter().map(|fault| format!("FAULT     {}: {}", fault.code, plain(&fault.text, 600))));

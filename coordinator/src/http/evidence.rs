@@ -47,10 +47,7 @@ pub(super) struct ArtifactView {
 #[utoipa::path(get, path = "/api/v1/actions/{id}/evidence", tag = "actions", operation_id = "action_evidence",
     params(("id" = String, Path, description = "The action")),
     responses((status = 200, body = List<ArtifactView>)))]
-pub(super) async fn of_action(
-    State(app): State<App>,
-    Segment(id): Segment<ActionId>,
-) -> Answer<List<ArtifactView>> {
+pub(super) async fn of_action(State(app): State<App>, Segment(id): Segment<ActionId>) -> Answer<List<ArtifactView>> {
     app.store.action(id).await?;
     Ok(Json(List::whole(app.store.evidence_of(id).await?.into_iter().map(view).collect())))
 }

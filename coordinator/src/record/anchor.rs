@@ -3,11 +3,7 @@
 
 use farol_protocol::{
     Timestamp,
-    registry::{
-        Daily, Persona, Severity,
-        notify::To,
-        record::Record,
-    },
+    registry::{Daily, Persona, Severity, notify::To, record::Record},
 };
 
 use crate::{

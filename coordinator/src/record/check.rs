@@ -75,7 +75,11 @@ impl Checker {
             return;
         }
         if seq > expected {
-            let which = if seq - 1 == expected { format!("link {expected} is") } else { format!("links {expected} to {} are", seq - 1) };
+            let which = if seq - 1 == expected {
+                format!("link {expected} is")
+            } else {
+                format!("links {expected} to {} are", seq - 1)
+            };
             faults.push(Fault::link("link_missing", expected, format!("{which} not there: deleted")));
             self.before = None;
         }
@@ -169,7 +173,13 @@ impl Checker {
     /// The end of the chain: compares it with the signed head and with the
     /// heads that were kept elsewhere. `key` is the installation's own, where it
     /// is known. `began_at` is where the chain's part begins.
-    pub fn end(&mut self, head: Option<&Head>, key: Option<&str>, began_at: Place, faults: &mut Faults) -> Vec<Anchored> {
+    pub fn end(
+        &mut self,
+        head: Option<&Head>,
+        key: Option<&str>,
+        began_at: Place,
+        faults: &mut Faults,
+    ) -> Vec<Anchored> {
         self.head(head, key, faults);
         let last = u64::try_from(self.last).unwrap_or(0);
         let anchors = std::mem::take(&mut self.anchors);
@@ -184,7 +194,10 @@ impl Checker {
                 );
                 faults.push(Fault::link("truncated", seq, text));
             } else if found.is_none() && place.seq < began_at.seq {
-                let text = format!("the head {place} ({from}) lies before this part of the chain, which begins at link {}", began_at.seq + 1);
+                let text = format!(
+                    "the head {place} ({from}) lies before this part of the chain, which begins at link {}",
+                    began_at.seq + 1
+                );
                 faults.push(Fault::link("anchor_outside", seq, text));
             } else if !ok {
                 let text = format!(
@@ -201,7 +214,11 @@ impl Checker {
     fn head(&self, head: Option<&Head>, key: Option<&str>, faults: &mut Faults) {
         let Some(head) = head else {
             if self.links > 0 {
-                faults.push(Fault::link("head_missing", self.last, "the signed head of the chain is not there: deleted"));
+                faults.push(Fault::link(
+                    "head_missing",
+                    self.last,
+                    "the signed head of the chain is not there: deleted",
+                ));
             }
             return;
         };
@@ -218,7 +235,10 @@ impl Checker {
             faults.push(Fault::link("head_changed", seq, text));
         }
         if seq > self.last {
-            let text = format!("the signed head stands at link {seq}, and the chain ends at {}: its end was cut off", self.last);
+            let text = format!(
+                "the signed head stands at link {seq}, and the chain ends at {}: its end was cut off",
+                self.last
+            );
             faults.push(Fault::link("truncated", self.last, text));
         } else if seq < self.last {
             let text = format!(

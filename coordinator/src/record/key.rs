@@ -154,9 +154,7 @@ fn create(data_dir: &Path, path: &Path) -> Result<()> {
     let removed = std::fs::remove_file(&new);
     match linked {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        linked => {
-            linked.and(removed).map_err(|source| Error::File { what: "create", path: path.to_owned(), source })
-        }
+        linked => linked.and(removed).map_err(|source| Error::File { what: "create", path: path.to_owned(), source }),
     }
 }
 

@@ -181,7 +181,9 @@ impl Matter {
             Ok(public) if public.id() == doc.key_id => {
                 self.public.insert(doc.key_id.clone(), (doc.operator.clone(), public));
             }
-            _ => faults.push(Fault::object("key_changed", object(), format!("key {} is no key of this id", doc.key_id))),
+            _ => {
+                faults.push(Fault::object("key_changed", object(), format!("key {} is no key of this id", doc.key_id)))
+            }
         }
     }
 
@@ -206,7 +208,8 @@ impl Matter {
         act.seen = true;
         match &act.plan {
             Some((entry, hash)) if *hash != doc.plan_hash => {
-                let text = format!("action {id} has another plan than entry {entry} says: {}, not {hash}", doc.plan_hash);
+                let text =
+                    format!("action {id} has another plan than entry {entry} says: {}, not {hash}", doc.plan_hash);
                 faults.push(Fault { entry: Some(entry.clone()), ..Fault::object("plan_changed", object(), text) });
             }
             None if is_whole => {
@@ -230,7 +233,7 @@ impl Matter {
             return;
         };
         if act.outcome.is_empty() {
-            self.uncovered += 1;
+            self.uncovered += u64::from(is_whole);
             return;
         }
         let value: Value = serde_json::from_str(outcome).unwrap_or_default();
@@ -238,10 +241,15 @@ impl Matter {
             .into_iter()
             .map(|(name, content)| (name.to_owned(), super::Hash::of(content.as_bytes()).to_string()))
             .collect();
-        let differs: Vec<&str> =
-            is.symmetric_difference(&act.outcome).map(|(name, _)| name.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
+        let differs: Vec<&str> = is
+            .symmetric_difference(&act.outcome)
+            .map(|(name, _)| name.as_str())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         if !differs.is_empty() {
-            let text = format!("the outcome of action {id} is not the one that was stored: {} differ", differs.join(", "));
+            let text =
+                format!("the outcome of action {id} is not the one that was stored: {} differ", differs.join(", "));
             faults.push(Fault::object("outcome_changed", object(), text));
         }
     }
@@ -332,7 +340,8 @@ impl Matter {
                 let says = format!("{id} {step}/{name}, {media_type}, {bytes} bytes, sha256:{sha256}");
                 let is_about = about.is_some_and(|(kind, id)| known.object.0 == kind && known.object.1 == *id);
                 if known.detail != says || !is_about {
-                    let text = format!("artifact {id} ({name}) is not what entry {} says of it: it was changed", known.entry);
+                    let text =
+                        format!("artifact {id} ({name}) is not what entry {} says of it: it was changed", known.entry);
                     let entry = Some(known.entry.clone());
                     faults.push(Fault { entry, ..Fault::object("artifact_changed", object(), text) });
                 }
@@ -356,23 +365,34 @@ impl Matter {
         for (id, act) in &self.actions {
             if let Some((entry, _)) = act.plan.as_ref().filter(|_| !act.seen) {
                 let text = format!("action {id}, of which entry {entry} speaks, is not there: deleted");
-                missing.push(Fault { entry: Some(entry.clone()), ..Fault::object("action_missing", format!("action {id}"), text) });
+                missing.push(Fault {
+                    entry: Some(entry.clone()),
+                    ..Fault::object("action_missing", format!("action {id}"), text)
+                });
             }
             for one in act.decisions.iter().filter(|one| !one.seen) {
                 let (actor, entry) = (&one.actor, &one.entry);
-                let text = format!("{actor}'s decision on action {id}, of which entry {entry} speaks, is not there: deleted");
-                missing.push(Fault { entry: Some(entry.clone()), ..Fault::object("approval_missing", format!("action {id}"), text) });
+                let text =
+                    format!("{actor}'s decision on action {id}, of which entry {entry} speaks, is not there: deleted");
+                missing.push(Fault {
+                    entry: Some(entry.clone()),
+                    ..Fault::object("approval_missing", format!("action {id}"), text)
+                });
             }
         }
         for (id, artifact) in self.artifacts.iter().filter(|(_, artifact)| !artifact.seen) {
             let entry = &artifact.entry;
             let text = format!("artifact {id}, of which entry {entry} speaks, is not there: deleted");
-            missing.push(Fault { entry: Some(entry.clone()), ..Fault::object("artifact_missing", format!("artifact {id}"), text) });
+            missing.push(Fault {
+                entry: Some(entry.clone()),
+                ..Fault::object("artifact_missing", format!("artifact {id}"), text)
+            });
         }
         for (id, key) in self.keys.iter().filter(|(_, key)| !key.seen) {
             let entry = &key.entry;
             let text = format!("key {id}, of which entry {entry} speaks, is not there: deleted");
-            missing.push(Fault { entry: Some(entry.clone()), ..Fault::object("key_missing", format!("key {id}"), text) });
+            missing
+                .push(Fault { entry: Some(entry.clone()), ..Fault::object("key_missing", format!("key {id}"), text) });
         }
         missing.sort_by(|one, other| one.entry.cmp(&other.entry));
         for fault in missing {

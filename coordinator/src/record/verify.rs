@@ -163,12 +163,7 @@ pub(super) fn doc(row: ArtifactRow) -> ArtifactDoc {
 }
 
 /// What was counted and found.
-pub(super) fn verdict(
-    checker: &Checker,
-    matter: &Matter,
-    faults: Faults,
-    anchors: Vec<super::Anchored>,
-) -> Verdict {
+pub(super) fn verdict(checker: &Checker, matter: &Matter, faults: Faults, anchors: Vec<super::Anchored>) -> Verdict {
     let mut notes = checker.notes.list.clone();
     if matter.uncovered > 0 {
         let text = format!("{} outcomes are from before evidence was kept: nothing covers them", matter.uncovered);

@@ -140,7 +140,10 @@ mod tests {
         assert_eq!((mail.what.as_str(), mail.body.as_str(), mail.document), ("anchor", "b", None));
         let entries = store.audit(&Cursor::start(), 9).await.expect("readable").items;
         assert_eq!(entries.len(), 1);
-        assert_eq!((entries[0].object_id.as_str(), entries[0].detail.as_str()), (anchor.head.to_string().as_str(), "to email root@example.org, ntfy ops"));
+        assert_eq!(
+            (entries[0].object_id.as_str(), entries[0].detail.as_str()),
+            (anchor.head.to_string().as_str(), "to email root@example.org, ntfy ops")
+        );
         let tomorrow = NewAnchor { date: "2026-11-22".to_owned(), ..anchor };
         assert!(store.anchor(&tomorrow, now).await.expect("written"));
     }

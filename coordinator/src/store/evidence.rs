@@ -138,8 +138,7 @@ pub async fn insert_all(connection: &mut AnyConnection, all: &[NewArtifact]) -> 
     for chunk in all.chunks(ROWS) {
         let chunk: Vec<(&NewArtifact, ArtifactRow)> =
             chunk.iter().map(|new| Ok((new, row(new)?))).collect::<Result<_>>()?;
-        let mut insert =
-            QueryBuilder::<Any>::new(format!("insert into evidence ({COLUMNS}, content) "));
+        let mut insert = QueryBuilder::<Any>::new(format!("insert into evidence ({COLUMNS}, content) "));
         insert.push_values(&chunk, |mut values, (new, row)| {
             values
                 .push_bind(row.id.clone())
@@ -205,8 +204,8 @@ fn row(new: &NewArtifact) -> Result<ArtifactRow> {
 /// # Errors
 /// It cannot be written as JSON.
 pub fn of_outcome(id: ActionId, by: &str, outcome: &Outcome, at: Timestamp) -> Result<Vec<NewArtifact>> {
-    let value = serde_json::to_value(outcome)
-        .map_err(|error| Error::Corrupt { what: "outcome", value: error.to_string() })?;
+    let value =
+        serde_json::to_value(outcome).map_err(|error| Error::Corrupt { what: "outcome", value: error.to_string() })?;
     let artifact = |(name, content): (&str, String)| NewArtifact {
         about: About::Action(id),
         step: OUTCOME.to_owned(),
@@ -229,8 +228,11 @@ pub(crate) fn parts(mut outcome: Value) -> Vec<(&'static str, String)> {
         },
         None => String::new(),
     };
-    let texts =
-        [("stdout.txt", text("", "stdout")), ("stderr.txt", text("", "stderr")), ("diff.patch", text("/file", "patch"))];
+    let texts = [
+        ("stdout.txt", text("", "stdout")),
+        ("stderr.txt", text("", "stderr")),
+        ("diff.patch", text("/file", "patch")),
+    ];
     let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
     std::iter::once((OUTCOME_FILE, outcome.to_string())).chain(texts).collect()
 }
@@ -247,13 +249,11 @@ impl Store {
     /// The store failed.
     pub async fn evidence_of(&self, action: ActionId) -> Result<Vec<ArtifactRow>> {
         let mut read = self.state().read().await?;
-        sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "select {COLUMNS} from evidence where action_id = $1 order by id"
-        )))
-        .bind(action.to_string())
-        .fetch_all(&mut *read)
-        .await
-        .context("read the evidence")
+        sqlx::query_as(sqlx::AssertSqlSafe(format!("select {COLUMNS} from evidence where action_id = $1 order by id")))
+            .bind(action.to_string())
+            .fetch_all(&mut *read)
+            .await
+            .context("read the evidence")
     }
 
     /// One artifact.
@@ -322,14 +322,19 @@ mod tests {
         let (again, content) = store.artifact_content(&row.id).await.expect("readable");
         assert_eq!((again, content), (row.clone(), vec![0, 255, 10]));
         let entry = store.audit(&Cursor::start(), 1).await.expect("readable").items.remove(0);
-        assert_eq!((entry.actor.as_str(), entry.verb.as_str(), entry.object_id.as_str()), ("ana", "evidence.stored", "f1"));
+        assert_eq!(
+            (entry.actor.as_str(), entry.verb.as_str(), entry.object_id.as_str()),
+            ("ana", "evidence.stored", "f1")
+        );
         assert!(entry.detail.starts_with(&row.id) && entry.detail.ends_with(&format!("sha256:{}", row.sha256)));
         assert!(matches!(store.artifact("x").await, Err(Error::NotFound { .. })));
 
         let mut write = store.state().write().await.expect("a change");
         sqlx::query("update evidence set content = 'y'").execute(&mut *write).await.expect("changed");
         write.commit().await.expect("committed");
-        assert!(store.artifact_content(&row.id).await.expect_err("changed").to_string().contains("not what was stored"));
+        assert!(
+            store.artifact_content(&row.id).await.expect_err("changed").to_string().contains("not what was stored")
+        );
     }
 
     #[tokio::test]

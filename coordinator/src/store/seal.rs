@@ -96,20 +96,25 @@ impl Store {
     /// The chain does not end where its last batch did, so that going on would
     /// hide it; or the store failed.
     pub async fn seal(&self, sealer: &Sealer, now: Timestamp) -> Result<Sealed> {
-        {
+        let seen = sealer.key.seen()?;
+        let is_idle = {
             let mut read = self.state().read().await?;
             let waiting: Option<(String,)> = sqlx::query_as("select id from audit where sealed = 0 limit 1")
                 .fetch_optional(&mut *read)
                 .await
                 .context("look for entries to seal")?;
-            if waiting.is_none() {
+            let before = row(&mut read).await?;
+            // An end that was moved is told although there is nothing to seal.
+            // Read in steps, it may look so while another seals: then the
+            // change below looks again.
+            if waiting.is_none() && end(&mut read, before.as_ref(), sealer, seen).await.is_ok() {
                 return Ok(Sealed::Nothing);
             }
-            if row(&mut read).await?.is_some_and(|row| row.is_held_by_another(sealer, now)) {
+            if before.is_some_and(|row| row.is_held_by_another(sealer, now)) {
                 return Ok(Sealed::Elsewhere);
             }
-        }
-        let seen = sealer.key.seen()?;
+            waiting.is_none()
+        };
         let mut write = self.state().write().await?;
         let before = row(&mut write).await?;
         if before.as_ref().is_some_and(|row| row.is_held_by_another(sealer, now)) {
@@ -124,6 +129,10 @@ impl Store {
                 return Err(error);
             }
         };
+        if is_idle {
+            write.commit().await?;
+            return Ok(Sealed::Nothing);
+        }
         let (count, place) = links(&mut write, start).await?;
         let head = sealer.key.head(place, now);
         put(&mut write, &head, sealer, now).await?;
@@ -223,12 +232,7 @@ impl Store {
 
 /// The place at which the next link begins: the signed end of the last batch,
 /// behind everything that this machine has seen.
-async fn end(
-    connection: &mut AnyConnection,
-    row: Option<&Row>,
-    sealer: &Sealer,
-    seen: Option<Place>,
-) -> Result<Place> {
+async fn end(connection: &mut AnyConnection, row: Option<&Row>, sealer: &Sealer, seen: Option<Place>) -> Result<Place> {
     let broken = |what: &str| {
         Err(Error::Refused(format!(
             "the record was changed from outside: {what}; nothing more is sealed. `farol audit verify` says what is \
@@ -306,8 +310,7 @@ async fn links(connection: &mut AnyConnection, start: Place) -> Result<(usize, P
         links.push((id, hash, place));
     }
     for chunk in links.chunks(ROWS) {
-        let mut insert =
-            QueryBuilder::<Any>::new("insert into audit_seal (seq, entry_id, entry_hash, chain_hash) ");
+        let mut insert = QueryBuilder::<Any>::new("insert into audit_seal (seq, entry_id, entry_hash, chain_hash) ");
         insert.push_values(chunk, |mut row, (id, hash, place)| {
             row.push_bind(i64::try_from(place.seq).unwrap_or(i64::MAX))
                 .push_bind((*id).clone())

@@ -221,10 +221,7 @@ pub(super) fn to(
         }
         _ => Err(Mistake::at(
             place,
-            format!(
-                "`{}` is no way to reach anybody; write email:ADDRESS, integration:NAME or ntfy:TOPIC",
-                to.value
-            ),
+            format!("`{}` is no way to reach anybody; write email:ADDRESS, integration:NAME or ntfy:TOPIC", to.value),
         )),
     }
 }

@@ -123,13 +123,15 @@ async fn the_record_verifies_here_and_as_a_bundle_elsewhere_and_tampering_is_nam
     assert!(!again && errors.contains("record.tar"), "{errors}");
     let served = reqwest::Client::builder().no_proxy().build().unwrap();
     let token = site.token("ana", "security_analyst", None).await.unwrap();
-    let served = served.get(format!("{}/api/v1/audit/export", site.api().base())).bearer_auth(&token).send().await.unwrap();
+    let served =
+        served.get(format!("{}/api/v1/audit/export", site.api().base())).bearer_auth(&token).send().await.unwrap();
     assert_eq!(served.headers()["content-type"], "application/x-tar");
     let other = elsewhere.path().join("served.tar");
     std::fs::write(&other, served.bytes().await.unwrap()).unwrap();
     for file in [&bundle, &other] {
         let key = exported["public_key"].as_str().unwrap();
-        let mut command = site.farol(&["audit", "verify", "--bundle", text(file), "--against", &head, "--key", key]).unwrap();
+        let mut command =
+            site.farol(&["audit", "verify", "--bundle", text(file), "--against", &head, "--key", key]).unwrap();
         command.env("FAROL_DATA_DIR", elsewhere.path().join("none")).env_remove("FAROL_REGISTRY");
         let verdict = process::json(command.arg("--json")).await.unwrap();
         assert!(verdict["ok"] == true && verdict["artifacts"] == 3, "{verdict}");
@@ -139,11 +141,14 @@ async fn the_record_verifies_here_and_as_a_bundle_elsewhere_and_tampering_is_nam
     // Somebody with the database.
     site.kill_coordinator().await.unwrap();
     drop(agent);
-    sql(&site, &[
-        "update audit set detail = 'nothing to see' where verb = 'action.approval'",
-        "update evidence set content = 'bye' where name = 'stdout.txt'",
-        "delete from audit where verb = 'host.enrolled'",
-    ])
+    sql(
+        &site,
+        &[
+            "update audit set detail = 'nothing to see' where verb = 'action.approval'",
+            "update evidence set content = 'bye' where name = 'stdout.txt'",
+            "delete from audit where verb = 'host.enrolled'",
+        ],
+    )
     .await;
     let (fine, verdict, errors) = farol(&site, &["audit", "verify"]).await;
     assert!(!fine && errors.contains("not as it was written"), "{errors}");
@@ -151,7 +156,8 @@ async fn the_record_verifies_here_and_as_a_bundle_elsewhere_and_tampering_is_nam
     for code in ["entry_changed", "entry_missing", "artifact_changed"] {
         assert!(found.contains(&code), "{code}: {verdict}");
     }
-    let artifact = verdict["faults"].as_array().unwrap().iter().find(|fault| fault["code"] == "artifact_changed").unwrap();
+    let artifact =
+        verdict["faults"].as_array().unwrap().iter().find(|fault| fault["code"] == "artifact_changed").unwrap();
     assert!(artifact["object"].as_str().unwrap().starts_with("artifact "), "{artifact}");
     site.start_coordinator().await.unwrap();
     let items = site.api().items(&format!("/api/v1/actions/{id}/evidence")).await.unwrap();
@@ -162,10 +168,13 @@ async fn the_record_verifies_here_and_as_a_bundle_elsewhere_and_tampering_is_nam
     // The end is cut off, with everything in the database that could tell.
     let head = sealed(&site).await;
     site.kill_coordinator().await.unwrap();
-    sql(&site, &[
-        "delete from audit where id in (select entry_id from audit_seal where seq > 5)",
-        "delete from audit_seal where seq > 5",
-    ])
+    sql(
+        &site,
+        &[
+            "delete from audit where id in (select entry_id from audit_seal where seq > 5)",
+            "delete from audit_seal where seq > 5",
+        ],
+    )
     .await;
     let (fine, verdict, _) = farol(&site, &["audit", "verify", "--against", &head]).await;
     assert!(!fine && codes(&verdict).contains(&"truncated"), "{verdict}");
@@ -185,13 +194,20 @@ async fn the_record_verifies_here_and_as_a_bundle_elsewhere_and_tampering_is_nam
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_crash_left_unsealed_is_sealed_at_the_next_start() {
+async fn what_a_crash_left_unsealed_is_sealed_at_the_next_start_wherever_the_sealer_died() {
     let mut site = Site::start(QUIET, &[]).await.unwrap();
     sealed(&site).await;
     site.kill_coordinator().await.unwrap();
     site.token("ana", "devops", None).await.unwrap();
     let (fine, verdict, _) = farol(&site, &["audit", "verify"]).await;
     assert!(fine && verdict["unsealed"].as_u64().unwrap() >= 1, "{verdict}");
+    for place in ["coordinator.seal.before", "coordinator.seal.after"] {
+        site.token(place, "devops", None).await.unwrap();
+        site.start_coordinator_with(&[("FAROL_FAULT", place)]).await.unwrap();
+        site.coordinator_died().await.unwrap();
+        let (fine, verdict, _) = farol(&site, &["audit", "verify"]).await;
+        assert!(fine, "{place}: {verdict}");
+    }
     site.start_coordinator().await.unwrap();
     sealed(&site).await;
     let (fine, verdict, _) = farol(&site, &["audit", "verify"]).await;
@@ -202,7 +218,9 @@ async fn what_a_crash_left_unsealed_is_sealed_at_the_next_start() {
 async fn the_head_leaves_by_mail_once_a_day_and_proves_the_record() {
     let smtp = Smtp::start().await.unwrap();
     let url = smtp.url();
-    let registry = format!("{QUIET}language: en\ndaily: {{at: '00:00', timezone: UTC}}\nrecord: {{anchor: [email:root@example.org]}}\n");
+    let registry = format!(
+        "{QUIET}language: en\ndaily: {{at: '00:00', timezone: UTC}}\nrecord: {{anchor: [email:root@example.org]}}\n"
+    );
     let mut site = Site::start(&registry, &[("FAROL_SMTP_URL", &url)]).await.unwrap();
     sealed(&site).await;
     // As if it had been there yesterday.

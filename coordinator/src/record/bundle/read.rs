@@ -30,7 +30,12 @@ const MOST_BYTES: u64 = 256 << 20;
 ///
 /// # Errors
 /// It cannot be read, or is no bundle. What is wrong with one is in the verdict.
-pub fn verify(bundle: impl Read, anchors: &[Place], key: Option<&str>, mut progress: impl FnMut(u64)) -> Result<Verdict> {
+pub fn verify(
+    bundle: impl Read,
+    anchors: &[Place],
+    key: Option<&str>,
+    mut progress: impl FnMut(u64),
+) -> Result<Verdict> {
     let mut archive = tar::Archive::new(bundle);
     let no_bundle = |why: &str| Error::Refused(format!("this is no bundle of `farol audit export`: {why}"));
     let entries = archive.entries().map_err(|error| no_bundle(&error.to_string()))?;
@@ -161,7 +166,9 @@ impl Reading {
         let manifest = self.manifest();
         let head = manifest.as_ref().and_then(|manifest| manifest.head.head());
         let anchors = self.checker.end(head.as_ref(), key, self.before, &mut self.faults);
-        if self.about.is_whole && head.as_ref().is_some_and(|head| i64::try_from(head.place.seq).ok() != Some(self.about.last)) {
+        if self.about.is_whole
+            && head.as_ref().is_some_and(|head| i64::try_from(head.place.seq).ok() != Some(self.about.last))
+        {
             let text = "it says that it is whole, and does not reach the signed head";
             self.faults.push(Fault::object("file_changed", format!("file {ABOUT}"), text));
         }
@@ -191,7 +198,11 @@ impl Reading {
         match &self.seal {
             None => wrong("signature_bad", SEAL, "the manifest is not signed".to_owned()),
             Some(seal) if seal.public_key != manifest.head.public_key => {
-                wrong("signature_bad", SEAL, "the manifest is signed by another key than the head of the chain".to_owned());
+                wrong(
+                    "signature_bad",
+                    SEAL,
+                    "the manifest is signed by another key than the head of the chain".to_owned(),
+                );
             }
             Some(seal) if !is_signed_bundle(&seal.public_key, bytes, &seal.signature) => {
                 wrong("signature_bad", SEAL, "the manifest is not what was signed".to_owned());
@@ -203,7 +214,11 @@ impl Reading {
             match self.files.remove(name) {
                 None => wrong("file_missing", name, format!("{name} is not there: deleted")),
                 Some((sha256, bytes)) if sha256 != file.sha256 || bytes != file.bytes => {
-                    wrong("file_changed", name, format!("{name} was changed: its SHA-256 was {} and is {sha256}", file.sha256));
+                    wrong(
+                        "file_changed",
+                        name,
+                        format!("{name} was changed: its SHA-256 was {} and is {sha256}", file.sha256),
+                    );
                 }
                 Some(_) => {}
             }

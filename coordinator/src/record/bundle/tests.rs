@@ -94,7 +94,8 @@ async fn whatever_is_changed_in_a_bundle_is_found_and_its_file_is_named() {
             Ok(verdict) => {
                 assert!(!verdict.ok, "{name}");
                 let named = |fault: &crate::record::Fault| {
-                    fault.object.as_deref() == Some(&format!("file {name}")) || fault.object.as_deref() == Some(&format!("file {SEAL}"))
+                    fault.object.as_deref() == Some(&format!("file {name}"))
+                        || fault.object.as_deref() == Some(&format!("file {SEAL}"))
                 };
                 assert!(verdict.faults.iter().any(named), "{name}: {:?}", verdict.faults);
             }
@@ -134,17 +135,20 @@ fn is_whole(bytes: &[u8]) -> bool {
 #[tokio::test]
 async fn a_part_of_the_record_verifies_up_to_the_signed_head() {
     let recorded = recorded().await;
-    // As if the first three had been written a day earlier.
-    let store = Store::open(recorded.folder.path()).await.expect("a store");
-    let day = store.audit(&crate::store::Cursor::start(), 200).await.expect("readable").items;
-    let first = day.iter().map(|entry| entry.at).min().expect("entries");
-    store.close().await;
-    let from = Range { from: Some(first), until: None };
-    let (all, exported) = bytes(&recorded, from).await.expect("exported");
-    assert_eq!(exported.entries, 12);
+    let middle = recorded.began.plus_ms(500);
+    let (all, _) = bytes(&recorded, Range { from: Some(middle), until: None }).await.expect("exported");
     let verdict = read(&all, &[recorded.head], None);
     assert!(verdict.ok, "{:?}", verdict.faults);
-    let later = Range { from: Some(first.plus_ms(86_400_000)), until: None };
+    assert_eq!((verdict.entries, verdict.links, verdict.decisions, verdict.artifacts), (5, 5, 0, 3));
+    let early = Place { seq: 3, hash: crate::record::Hash::of(b"x") };
+    assert_eq!(read(&all, &[early], None).faults[0].code, "anchor_outside");
+
+    let (all, _) = bytes(&recorded, Range { from: None, until: Some(middle) }).await.expect("exported");
+    let verdict = read(&all, &[recorded.head], None);
+    assert!(verdict.ok && verdict.notes.is_empty(), "{:?} {:?}", verdict.faults, verdict.notes);
+    assert_eq!((verdict.entries, verdict.links, verdict.signatures, verdict.artifacts), (7, 12, 1, 0));
+
+    let later = Range { from: Some(middle.plus_ms(86_400_000)), until: None };
     let refused = bytes(&recorded, later).await.expect_err("nothing").to_string();
     assert!(refused.contains("no sealed entry is of this time"), "{refused}");
 }

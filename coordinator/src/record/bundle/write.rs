@@ -81,11 +81,12 @@ async fn of(snapshot: &mut Snapshot, key: &RecordKey, range: Range, mut out: Out
     let (first, last) = if is_whole {
         (1, end)
     } else {
-        let (from, until) = (range.from.map_or(i64::MIN, Timestamp::as_ms), range.until.map_or(i64::MAX, Timestamp::as_ms));
+        let (from, until) =
+            (range.from.map_or(i64::MIN, Timestamp::as_ms), range.until.map_or(i64::MAX, Timestamp::as_ms));
         snapshot.links_between(from, until).await?.ok_or_else(|| nothing("no sealed entry is of this time"))?
     };
     let before = match snapshot.links(first - 2, 1).await?.pop() {
-        Some(link) if first > 1 => format!("{}:{}", link.seq, link.chain_hash),
+        Some(link) if link.seq == first - 1 => format!("{}:{}", link.seq, link.chain_hash),
         _ => Place::START.to_string(),
     };
     out.json(ABOUT, &About { v: VERSION, made_at: out.now, is_whole, before, last }).await?;
@@ -250,7 +251,11 @@ fn json(doc: &impl Serialize) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// Nobody seals, or the store failed.
-pub(crate) async fn settled(store: &Store, sealer: Option<&Arc<crate::store::seal::Sealer>>, now: Timestamp) -> Result<()> {
+pub(crate) async fn settled(
+    store: &Store,
+    sealer: Option<&Arc<crate::store::seal::Sealer>>,
+    now: Timestamp,
+) -> Result<()> {
     let patience = crate::store::seal::LEASE + std::time::Duration::from_secs(5);
     let settle = async {
         loop {
@@ -264,6 +269,8 @@ pub(crate) async fn settled(store: &Store, sealer: Option<&Arc<crate::store::sea
         }
     };
     tokio::time::timeout(patience, settle).await.unwrap_or_else(|_| {
-        Err(Error::Refused("the record is not being sealed; look at the coordinator's log and at `farol audit verify`".to_owned()))
+        Err(Error::Refused(
+            "the record is not being sealed; look at the coordinator's log and at `farol audit verify`".to_owned(),
+        ))
     })
 }

@@ -29,6 +29,8 @@ pub(crate) struct Recorded {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) action: ActionId,
     pub(crate) head: Place,
+    /// When it was asked for and decided on; it was sent and ended a second later.
+    pub(crate) began: Timestamp,
 }
 
 pub(crate) fn key(folder: &Path) -> RecordKey {
@@ -78,12 +80,12 @@ pub(crate) async fn recorded() -> Recorded {
     };
     let done = Step { outcome: Some(outcome), ..Step::new(Event::Finish(FinalState::Done), "h") };
     for step in [Step::new(Event::Send, "farol"), done] {
-        store.step(Request::of(action.id, step, now)).await.expect("taken");
+        store.step(Request::of(action.id, step, now.plus_ms(1000))).await.expect("taken");
     }
     let sealer = Sealer::new(key(folder.path()));
     let Sealed::Batch(12, head) = store.seal(&sealer, now).await.expect("sealed") else { panic!("twelve entries") };
     store.close().await;
-    Recorded { folder, action: action.id, head: head.place }
+    Recorded { folder, action: action.id, head: head.place, began: now }
 }
 
 /// What is found after this was done to a copy.
@@ -135,24 +137,48 @@ async fn whatever_is_changed_deleted_inserted_or_reordered_is_found_and_named() 
         // Entries. Number 4 says that the action was proposed, 8 that it was sent.
         (&[concat!("update audit set actor = 'eve' where id = ", of!(4))], &["entry_changed"], Some(4)),
         (&[concat!("update audit set at_ms = at_ms + 1 where id = ", of!(8))], &["entry_changed"], Some(8)),
-        (&[concat!("update audit set hash = (select hash from audit where id = ", of!(1), ") where id = ", of!(8))],
-            &["entry_changed"], Some(8)),
+        (
+            &[concat!("update audit set hash = (select hash from audit where id = ", of!(1), ") where id = ", of!(8))],
+            &["entry_changed"],
+            Some(8),
+        ),
         (&[concat!("delete from audit where id = ", of!(8))], &["entry_missing"], Some(8)),
-        (&[concat!("delete from audit where id = ", of!(8)), "delete from audit_seal where seq = 8"],
-            &["link_missing"], Some(8)),
-        (&["delete from audit_seal where seq = 3"], &["link_missing", "entry_unlinked"], Some(3)),
-        (&[concat!("insert into audit (id, at_ms, actor, verb, object_kind, object_id, detail, hash, sealed)
-                select 'x', at_ms, 'eve', verb, object_kind, object_id, detail, hash, 1 from audit where id = ", of!(3))],
-            &["entry_changed", "entry_unlinked"], None),
+        (
+            &[concat!("delete from audit where id = ", of!(8)), "delete from audit_seal where seq = 8"],
+            &["link_missing"],
+            Some(8),
+        ),
+        (&["delete from audit_seal where seq = 2"], &["link_missing", "entry_unlinked"], Some(2)),
+        (
+            &[concat!(
+                "insert into audit (id, at_ms, actor, verb, object_kind, object_id, detail, hash, sealed)
+                select 'x', at_ms, 'eve', verb, object_kind, object_id, detail, hash, 1 from audit where id = ",
+                of!(3)
+            )],
+            &["entry_changed", "entry_unlinked"],
+            None,
+        ),
         // Links.
         (&["update audit_seal set entry_hash = chain_hash where seq = 5"], &["link_changed", "entry_changed"], Some(5)),
         (&["update audit_seal set chain_hash = entry_hash where seq = 5"], &["link_changed", "link_changed"], Some(5)),
-        (&["update audit_seal set seq = -seq where seq in (2, 3)",
-            "update audit_seal set seq = case seq when -2 then 3 else 2 end where seq < 0"],
-            &["link_changed", "link_changed", "link_changed"], Some(2)),
-        (&["delete from audit where id in (select entry_id from audit_seal where seq > 9)",
-            "delete from audit_seal where seq > 9", "delete from evidence", "update action set outcome = null"],
-            &["truncated", "truncated"], Some(9)),
+        (
+            &[
+                "update audit_seal set seq = -seq where seq in (2, 3)",
+                "update audit_seal set seq = case seq when -2 then 3 else 2 end where seq < 0",
+            ],
+            &["link_changed", "link_changed", "link_changed"],
+            Some(2),
+        ),
+        (
+            &[
+                "delete from audit where id in (select entry_id from audit_seal where seq > 9)",
+                "delete from audit_seal where seq > 9",
+                "delete from evidence",
+                "update action set outcome = null",
+            ],
+            &["truncated", "truncated"],
+            Some(9),
+        ),
         (&["delete from audit_head"], &["head_missing"], Some(12)),
         (&["update audit_head set seq = 11"], &["head_changed", "head_changed"], Some(11)),
     ];

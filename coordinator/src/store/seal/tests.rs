@@ -158,7 +158,9 @@ async fn an_end_that_was_changed_from_outside_stops_the_sealer_until_a_person_lo
             panic!("a batch")
         };
         sealer.key.see(&head.place).expect("seen");
-        assert!(site.store.resume_record(&Operator::local_administrator(), &sealer, "x", Timestamp::now()).await.is_err());
+        assert!(
+            site.store.resume_record(&Operator::local_administrator(), &sealer, "x", Timestamp::now()).await.is_err()
+        );
         site.sql(sql).await;
         site.write(1).await;
         let error = site.store.seal(&sealer, Timestamp::now()).await.expect_err(sql).to_string();
