@@ -101,7 +101,10 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
 
     let now = Timestamp::now();
     store.sync_hosts(&registry, now).await?;
-    store.record_registry(&config.registry, &text, now).await?;
+    store.record_in_use("registry", &config.registry, &text, now).await?;
+    if let Some(own) = &own_catalogue {
+        store.record_in_use("catalogue", &config.catalogue, own, now).await?;
+    }
     let hosts = jobs::registry::hosts(&store).await?;
     let (bulk, bulk_queue) = mpsc::channel(BULK_QUEUE);
     let (committed, committed_queue) = mpsc::channel(COMMITTED_QUEUE);

@@ -239,7 +239,10 @@ impl Matter {
         let value: Value = serde_json::from_str(outcome).unwrap_or_default();
         let is: BTreeSet<(String, String)> = parts(value)
             .into_iter()
-            .map(|(name, content)| (name.to_owned(), super::Hash::of(content.as_bytes()).to_string()))
+            .map(|part| {
+                let hash = super::Hash::of(part.content.as_bytes()).to_string();
+                (format!("{}/{}", part.step, part.name), hash)
+            })
             .collect();
         let differs: Vec<&str> = is
             .symmetric_difference(&act.outcome)
@@ -401,12 +404,14 @@ impl Matter {
     }
 }
 
-/// Of `ID outcome/NAME, TYPE, N bytes, sha256:HASH`: the name and the hash.
+/// Of `ID outcome/NAME, TYPE, N bytes, sha256:HASH`, or `outcome.STEP/NAME`: where it belongs and the hash.
 fn outcome_part(detail: &str) -> Option<(String, String)> {
-    let (_, rest) = detail.split_once(' ')?;
-    let (name, rest) = rest.strip_prefix(OUTCOME)?.strip_prefix('/')?.split_once(',')?;
+    let (place, rest) = detail.split_once(' ')?.1.split_once(',')?;
+    if !place.strip_prefix(OUTCOME)?.starts_with(['/', '.']) {
+        return None;
+    }
     let (_, hash) = rest.rsplit_once("sha256:")?;
-    Some((name.to_owned(), hash.to_owned()))
+    Some((place.to_owned(), hash.to_owned()))
 }
 
 /// Where a passkey's assertion says it was made, and the domains that may stand

@@ -131,24 +131,34 @@ impl Store {
         self.audit_of(&Wanted::default(), from, limit).await
     }
 
-    /// Records that a registry is in use, where it is not the one that the last
-    /// entry says.
+    /// Records that a document is in use, where it is not the one that the last
+    /// entry says: the `registry`, the site's own `catalogue`.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn record_registry(&self, path: &std::path::Path, text: &str, now: Timestamp) -> Result<()> {
+    pub async fn record_in_use(
+        &self,
+        what: &'static str,
+        path: &std::path::Path,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<()> {
         let mut write = self.state().write().await?;
         let known: Option<(String,)> = sqlx::query_as(
-            "select detail from audit where object_kind = 'registry' and object_id = 'registry' order by id desc limit 1",
+            "select detail from audit where object_kind = $1 and object_id = $1 order by id desc limit 1",
         )
+        .bind(what)
         .fetch_optional(&mut *write)
         .await
         .context("read the record")?;
         let detail = format!("{}, {} bytes, sha256:{}", path.display(), text.len(), Hash::of(text.as_bytes()));
         if known.is_none_or(|(known,)| known != detail) {
-            let object = ("registry", "registry");
-            insert(&mut write, NewEntry { at: now, actor: "farol", verb: "registry.in_use", object, detail: &detail })
-                .await?;
+            let verb = format!("{what}.in_use");
+            insert(
+                &mut write,
+                NewEntry { at: now, actor: "farol", verb: &verb, object: (what, what), detail: &detail },
+            )
+            .await?;
         }
         write.commit().await
     }

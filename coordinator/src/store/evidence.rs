@@ -17,6 +17,10 @@ use crate::{
 pub const OUTCOME: &str = "outcome";
 /// Name of the outcome without its texts, which are artifacts of their own.
 pub const OUTCOME_FILE: &str = "outcome.json";
+/// Name of a step of a remediation without its texts.
+const STEP_FILE: &str = "step.json";
+/// Steps whose texts are artifacts of their own; those of others stay in the outcome.
+const MOST_STEPS: usize = 100;
 /// Rows of one statement.
 const ROWS: usize = 20;
 
@@ -206,11 +210,11 @@ fn row(new: &NewArtifact) -> Result<ArtifactRow> {
 pub fn of_outcome(id: ActionId, by: &str, outcome: &Outcome, at: Timestamp) -> Result<Vec<NewArtifact>> {
     let value =
         serde_json::to_value(outcome).map_err(|error| Error::Corrupt { what: "outcome", value: error.to_string() })?;
-    let artifact = |(name, content): (&str, String)| NewArtifact {
+    let artifact = |Part { step, name, content }: Part| NewArtifact {
         about: About::Action(id),
-        step: OUTCOME.to_owned(),
+        step,
         name: name.to_owned(),
-        media_type: if name == OUTCOME_FILE { MediaType::Json } else { MediaType::Text },
+        media_type: if name.ends_with(".json") { MediaType::Json } else { MediaType::Text },
         content: content.into_bytes(),
         by: by.to_owned(),
         at,
@@ -218,10 +222,37 @@ pub fn of_outcome(id: ActionId, by: &str, outcome: &Outcome, at: Timestamp) -> R
     Ok(parts(value).into_iter().map(artifact).collect())
 }
 
-/// The parts of an outcome as the store keeps it, by name. Not by its type:
-/// what an older version wrote has to give the same parts for ever.
-pub(crate) fn parts(mut outcome: Value) -> Vec<(&'static str, String)> {
-    let mut text = |pointer: &str, field: &str| match outcome.pointer_mut(pointer).and_then(Value::as_object_mut) {
+/// A part of an outcome.
+pub(crate) struct Part {
+    /// [`OUTCOME`], or of a step of a remediation that, a point and its id.
+    pub(crate) step: String,
+    /// A file's name.
+    pub(crate) name: &'static str,
+    /// All of it.
+    pub(crate) content: String,
+}
+
+/// The parts of an outcome as the store keeps it. Not by its type: what an
+/// older version wrote has to give the same parts for ever.
+pub(crate) fn parts(mut outcome: Value) -> Vec<Part> {
+    let mut texts = texts(&mut outcome, OUTCOME);
+    let steps = outcome.get_mut("steps").and_then(Value::as_array_mut);
+    for step in steps.into_iter().flatten().take(MOST_STEPS) {
+        // A host wrote the id.
+        let id: String = step["id"].as_str().unwrap_or_default().chars().take(80).collect();
+        let id = id.replace(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c), "_");
+        let place = format!("{OUTCOME}.{id}");
+        let of_step = self::texts(step, &place);
+        texts.push(Part { step: place, name: STEP_FILE, content: step.to_string() });
+        texts.extend(of_step);
+    }
+    let rest = Part { step: OUTCOME.to_owned(), name: OUTCOME_FILE, content: outcome.to_string() };
+    std::iter::once(rest).chain(texts).collect()
+}
+
+/// Takes the texts out that are not empty.
+fn texts(of: &mut Value, step: &str) -> Vec<Part> {
+    let mut text = |pointer: &str, field: &str| match of.pointer_mut(pointer).and_then(Value::as_object_mut) {
         Some(fields) => match fields.remove(field) {
             Some(Value::String(text)) => text,
             _ => String::new(),
@@ -233,8 +264,8 @@ pub(crate) fn parts(mut outcome: Value) -> Vec<(&'static str, String)> {
         ("stderr.txt", text("", "stderr")),
         ("diff.patch", text("/file", "patch")),
     ];
-    let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
-    std::iter::once((OUTCOME_FILE, outcome.to_string())).chain(texts).collect()
+    let part = |(name, content)| Part { step: step.to_owned(), name, content };
+    texts.into_iter().map(part).filter(|part| !part.content.is_empty()).collect()
 }
 
 /// Whoever changed it may have made a text of it.
@@ -348,16 +379,27 @@ mod tests {
     }
 
     #[test]
+    fn each_step_of_a_remediation_has_its_own_artifacts_whatever_a_host_calls_it() {
+        let step = |id: &str, stdout: &str| serde_json::json!({"id": id, "phase": "modify", "stdout": stdout});
+        let outcome = serde_json::json!({"stdout": "", "steps": [step("restart", "done"), step("../../x y", "")]});
+        let found: Vec<(String, &str)> = parts(outcome).into_iter().map(|part| (part.step, part.name)).collect();
+        let wanted = [
+            ("outcome", "outcome.json"),
+            ("outcome.restart", "step.json"),
+            ("outcome.restart", "stdout.txt"),
+            ("outcome..._.._x_y", "step.json"),
+        ];
+        assert_eq!(found, wanted.map(|(step, name)| (step.to_owned(), name)));
+    }
+
+    #[test]
     fn an_outcome_becomes_its_texts_and_the_rest() {
         let file = FileOutcome { path: "/x".to_owned(), patch: Some("+a".to_owned()), ..FileOutcome::default() };
-        let outcome = Outcome {
-            exit_code: Some(0),
-            stdout: "out".to_owned(),
-            stderr: String::new(),
-            truncated: false,
-            duration_ms: 7,
-            file: Some(file),
-        };
+        let mut outcome: Outcome = serde_json::from_value(serde_json::json!({
+            "exit_code": 0, "stdout": "out", "stderr": "", "truncated": false, "duration_ms": 7,
+        }))
+        .expect("an outcome");
+        outcome.file = Some(file);
         let all = of_outcome(ActionId::new(), "vm112", &outcome, Timestamp::from_ms(1)).expect("JSON");
         let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["outcome.json", "stdout.txt", "diff.patch"]);

@@ -29,7 +29,7 @@ fn a_passkey_may_stand_for_its_domain_or_one_above() {
 #[test]
 fn the_part_of_an_outcome_is_read_from_its_entry() {
     let part = outcome_part("0190 outcome/stdout.txt, text/plain, 6 bytes, sha256:ab");
-    assert_eq!(part, Some(("stdout.txt".to_owned(), "ab".to_owned())));
+    assert_eq!(part, Some(("outcome/stdout.txt".to_owned(), "ab".to_owned())));
     for other in ["", "0190", "0190 verify/stdout.txt, text/plain, 6 bytes, sha256:ab", "0190 outcome/x"] {
         assert_eq!(outcome_part(other), None, "{other}");
     }

@@ -55,6 +55,8 @@ pub(crate) async fn recorded() -> Recorded {
         at_least: RiskClass::R2,
         finding_id: None,
         effect_key: None,
+        seen: None,
+        look_id: None,
     };
     let (action, _) = proposal.plan(now).expect("a plan");
     let (public, signature) = sign_ed25519(pkcs8.as_ref(), "ana", &action.plan_hash).expect("signed");
@@ -67,17 +69,13 @@ pub(crate) async fn recorded() -> Recorded {
         body: String::new(),
         effect_key: action.id.to_string(),
     };
-    let said = Approval { comment: "go ahead", signature: Some(&signature) };
+    let said = Approval { comment: "go ahead", signature: Some(&signature), hold: false };
     let decided = store.approve(&ana, action.id, &action.plan_hash, said, note, now).await.expect("approved");
     assert!(matches!(decided, Decided::Queued(_)));
-    let outcome = Outcome {
-        exit_code: Some(0),
-        stdout: "hello\n".to_owned(),
-        stderr: "hm\n".to_owned(),
-        truncated: false,
-        duration_ms: 7,
-        file: None,
-    };
+    let outcome: Outcome = serde_json::from_value(json!({
+        "exit_code": 0, "stdout": "hello\n", "stderr": "hm\n", "truncated": false, "duration_ms": 7,
+    }))
+    .expect("an outcome");
     let done = Step { outcome: Some(outcome), ..Step::new(Event::Finish(FinalState::Done), "h") };
     for step in [Step::new(Event::Send, "farol"), done] {
         store.step(Request::of(action.id, step, now.plus_ms(1000))).await.expect("taken");
@@ -198,7 +196,9 @@ async fn whatever_is_changed_deleted_inserted_or_reordered_is_found_and_named() 
         (&["update action set outcome = replace(outcome, ':0', ':1')"], &["outcome_changed"], &action),
         (&["update action set outcome = null"], &["outcome_changed"], &action),
         (&["delete from approval", "delete from action"], &["action_missing", "approval_missing"], &action),
-        (&["insert into action select 'x', host_key, kind, plan, plan_hash, risk_class, 'proposed', null, null, requested_by,
+        (&["insert into action (id, host_key, kind, plan, plan_hash, risk_class, state, reason_code, detail, requested_by,
+                reason, finding_id, effect_key, issued_ms, expires_ms, timeout_ms, updated_ms, outcome, cancel_requested)
+                select 'x', host_key, kind, plan, plan_hash, risk_class, 'proposed', null, null, requested_by,
                 reason, finding_id, null, issued_ms, expires_ms, timeout_ms, updated_ms, null, 0 from action"],
             &["action_unrecorded"], "action x"),
         // Decisions.
