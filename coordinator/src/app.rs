@@ -29,6 +29,7 @@ use crate::{
     notify::{Heartbeat, Mailer},
     output::Outputs,
     quiet,
+    record::Sealing,
     remediation::Switch,
     store::{
         Store,
@@ -80,6 +81,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// How telling that the coordinator is alive goes.
     pub heartbeat: Heartbeat,
+    /// How sealing the record goes.
+    pub sealing: Sealing,
     /// The model, where one is configured.
     pub llm: Option<Ollama>,
     /// How mail leaves, where that is configured.

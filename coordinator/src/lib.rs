@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod notify;
 pub mod output;
 pub mod quiet;
+pub mod record;
 pub mod remediation;
 pub mod replay;
 pub mod roster;
@@ -100,6 +101,10 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
 
     let now = Timestamp::now();
     store.sync_hosts(&registry, now).await?;
+    store.record_in_use("registry", &config.registry, &text, now).await?;
+    if let Some(own) = &own_catalogue {
+        store.record_in_use("catalogue", &config.catalogue, own, now).await?;
+    }
     let hosts = jobs::registry::hosts(&store).await?;
     let (bulk, bulk_queue) = mpsc::channel(BULK_QUEUE);
     let (committed, committed_queue) = mpsc::channel(COMMITTED_QUEUE);
@@ -121,6 +126,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         outputs: output::Outputs::default(),
         metrics: metrics::Metrics::default(),
         heartbeat: notify::Heartbeat::default(),
+        sealing: record::Sealing::default(),
         wake: Wake::default(),
         bulk,
         room: fleet::limits::Room::shared(),

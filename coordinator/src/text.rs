@@ -30,6 +30,7 @@ mod daily;
 mod line;
 mod notify;
 mod quiet;
+mod record;
 mod signal;
 mod words;
 
@@ -41,6 +42,7 @@ pub use daily::{daily_subject, log_review, summary};
 pub use line::Line;
 pub use notify::Notice;
 pub use quiet::{QuietReason, window};
+pub use record::{Anchor, anchor_title};
 pub use signal::SignalTitle;
 pub use words::{
     Measure, beginning, class_words, clock, duration, effect, final_words, number, plain, reason_words, severity_word,

@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 mod probe;
+pub mod record;
 
-use self::{correlation::CorrelationDoc, daily::DailyDoc, probe::AnyProbe};
+use self::{correlation::CorrelationDoc, daily::DailyDoc, probe::AnyProbe, record::RecordDoc};
 use crate::{
     ActionKind, CheckId, Effect, Language,
     report::{CheckSpec, Limits},
@@ -145,6 +146,8 @@ pub struct Registry {
     pub notify: Option<Vec<notify::Route>>,
     /// When A0 sums up the day.
     pub daily: Daily,
+    /// Where the head of the record is sent.
+    pub record: record::Record,
 }
 
 /// A machine.
@@ -289,6 +292,8 @@ struct Doc {
     correlation: CorrelationDoc,
     #[serde(default)]
     daily: DailyDoc,
+    #[serde(default)]
+    record: RecordDoc,
     #[serde(default)]
     scenarios: Vec<ScenarioDoc>,
     #[serde(default)]
@@ -486,6 +491,7 @@ impl Registry {
         alive_by(&doc.hosts, &scenarios)?;
         let site_names: BTreeSet<&str> = sites.iter().map(|site| site.id.as_str()).collect();
         Ok(Self {
+            record: doc.record.resolve()?,
             notify: doc.notify.map(|doc| notify::resolve(doc, &seen, &site_names)).transpose()?,
             language: doc.language,
             silence: Silence {

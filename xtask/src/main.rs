@@ -49,7 +49,7 @@ enum Task {
         /// An hour of agents instead of ten minutes: does what they hold grow?
         #[arg(long, conflicts_with = "quick")]
         long: bool,
-        /// One part: throughput, orders, latency, fan-out, idle, storm, footprint or history
+        /// One part: throughput, orders, latency, fan-out, idle, storm, footprint, history or record
         #[arg(long, value_name = "PART")]
         only: Option<bench::Part>,
     },

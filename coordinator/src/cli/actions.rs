@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
+    path::Path,
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     Connection,
     client::Client,
-    lists::{text, time},
+    lists::{show as show_list, text, time},
     output,
 };
 use crate::{
@@ -76,6 +77,40 @@ pub(super) async fn show(to: &Connection, id: ActionId, follow: bool) -> Result<
     }
     print(&seen.rest(&action["outcome"]))?;
     output::line(&foot(&action))
+}
+
+/// Lists what an action left; with `out` writes each into a file of that folder.
+pub(super) async fn evidence(to: &Connection, id: ActionId, out: Option<&Path>) -> Result<()> {
+    let client = Client::new(to)?;
+    let list: Value = client.get(&["actions", &id.to_string(), "evidence"], &[]).await?;
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    if let Some(folder) = out {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::File { what: "write", path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(failed(folder))?;
+        for item in &items {
+            let (artifact, name) = (text(item, "id"), text(item, "name"));
+            let content = client.bytes(&["evidence", &artifact, "content"]).await?;
+            // What a coordinator names must not lead out of the folder.
+            let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
+            let path = folder.join(format!("{}-{name}", plain(&text(item, "step"), 64).replace('/', "_")));
+            std::fs::write(&path, content).map_err(failed(&path))?;
+        }
+    }
+    show_list(
+        to,
+        items,
+        &[
+            ("STEP", |item| text(item, "step")),
+            ("NAME", |item| text(item, "name")),
+            ("BYTES", |item| item["bytes"].to_string()),
+            ("SHA-256", |item| text(item, "sha256")),
+            ("AT", |item| time(item, "at")),
+            ("ID", |item| text(item, "id")),
+        ],
+    )
 }
 
 fn is_final(action: &Value) -> bool {

@@ -55,6 +55,12 @@ impl Client {
         self.send(request).await.map(|(_, document)| document)
     }
 
+    /// Reads what is no document.
+    pub(super) async fn bytes(&self, path: &[&str]) -> Result<Vec<u8>> {
+        let request = self.http.request(Method::GET, self.address(path)?);
+        self.answer(request).await.map(|(_, bytes)| bytes)
+    }
+
     /// Reads every page of a list.
     pub(super) async fn all(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Vec<Value>> {
         #[derive(serde::Deserialize)]
@@ -97,6 +103,15 @@ impl Client {
     }
 
     async fn send<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<(u16, T)> {
+        let (status, bytes) = self.answer(request).await?;
+        let document = serde_json::from_slice(&bytes).map_err(|_| {
+            Error::Refused(format!("{} does not answer like a coordinator; check the address", self.base))
+        })?;
+        Ok((status, document))
+    }
+
+    /// What answers a request that was not refused.
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>)> {
         let response =
             request.header(AUTHORIZATION, self.token.clone()).send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
@@ -104,10 +119,7 @@ impl Client {
         if !status.is_success() {
             return Err(refusal(status.as_u16(), &bytes));
         }
-        let document = serde_json::from_slice(&bytes).map_err(|_| {
-            Error::Refused(format!("{} does not answer like a coordinator; check the address", self.base))
-        })?;
-        Ok((status.as_u16(), document))
+        Ok((status.as_u16(), bytes.to_vec()))
     }
 
     fn address(&self, path: &[&str]) -> Result<Url> {

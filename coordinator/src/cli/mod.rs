@@ -2,6 +2,7 @@
 
 mod actions;
 mod admin;
+mod audit;
 mod authority;
 mod catalogue;
 mod check;
@@ -265,6 +266,9 @@ pub enum Once {
         #[command(flatten)]
         to: Connection,
     },
+    /// The record of who did what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Print the OpenAPI document
     Openapi,
     /// Print the southbound protocol and the registry as JSON Schema
@@ -585,6 +589,18 @@ pub enum ActionsCommand {
         #[command(flatten)]
         to: Connection,
     },
+    /// List what an action left, or keep it
+    Evidence {
+        /// The action
+        #[arg(value_name = "ACTION")]
+        id: ActionId,
+        /// Write each artifact into this folder
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// How to reach the coordinator.
+        #[command(flatten)]
+        to: Connection,
+    },
     /// Ask for an action; it waits for a person's decision
     Propose {
         /// Id or name of the host
@@ -821,6 +837,9 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Actions { command: Some(ActionsCommand::Show { id, follow, to }), .. } => {
             actions::show(&to, id, follow).await
         }
+        Once::Actions { command: Some(ActionsCommand::Evidence { id, out, to }), .. } => {
+            actions::evidence(&to, id, out.as_deref()).await
+        }
         Once::Actions { command: Some(ActionsCommand::Propose { host, kind, params, reason, to }), .. } => {
             actions::propose(&to, &host, kind, &params, &reason).await
         }
@@ -842,6 +861,7 @@ pub async fn run(command: Once) -> Result<()> {
         Once::Silence(command) => quiet::silence(command).await,
         Once::Maintenance { command: None, all, to } => quiet::maintenances(&to, all).await,
         Once::Maintenance { command: Some(command), .. } => quiet::maintenance(command).await,
+        Once::Audit(command) => audit::run(command).await,
         Once::Openapi => output::json(&crate::http::document()),
         Once::Schema { out } => schema::export(out.as_deref()),
     }
@@ -946,6 +966,7 @@ mod tests {
             "farol signals --site lab --severity critical --json",
             "farol actions --state timed_out",
             "farol actions show 0190f5d2-7b7c-7000-8000-000000000000 --follow --url http://127.0.0.1:1",
+            "farol actions evidence 0190f5d2-7b7c-7000-8000-000000000000 --out evidence",
             "farol actions propose vm112 logs.read {} --reason look --json",
             "farol approve 0190f5d2-7b7c-7000-8000-000000000000 --yes",
             "farol approve 0190f5d2-7b7c-7000-8000-000000000000 --key ana.pem",
@@ -976,6 +997,12 @@ mod tests {
             "farol maintenance add power --start 2026-11-22T02:00 --zone UTC --for 2h --all --dry-run",
             "farol maintenance disable 0190f5d2 --json",
             "farol maintenance end 0190f5d2",
+            "farol audit list --actor ana --verb action. --object host:vm112 --limit 10 --json",
+            "farol audit head",
+            "farol audit verify --json",
+            "farol audit verify --bundle b.tar --against 1:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "farol audit export --to b.tar --from 2026-11-21 --until 2026-11-22T12:00:00Z",
+            "farol audit resume --comment restored",
             "farol openapi",
             "farol schema --out docs/schema/v1",
         ] {
@@ -1009,6 +1036,11 @@ mod tests {
             "farol actions show a-118",
             "farol actions propose vm112 files.burn {} --reason x",
             "farol actions propose vm112 logs.read {}",
+            "farol audit verify --against 1",
+            "farol audit verify --key ed25519:x",
+            "farol audit export",
+            "farol audit export --to b.tar --from soon",
+            "farol audit resume",
             "farol approve a-118",
             "farol reject 0190f5d2-7b7c-7000-8000-000000000000",
             "farol key add",

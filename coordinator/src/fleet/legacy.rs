@@ -54,7 +54,7 @@ pub(super) async fn serve(connection: &mut Connection, hello: Hello, join: impl 
     let saved = connection
         .app
         .store
-        .said_legacy_hello(connection.host.key, hello.version.as_deref(), &hello.capabilities, now)
+        .said_legacy_hello(&connection.host, hello.version.as_deref(), &hello.capabilities, now)
         .await;
     if let Err(error) = saved {
         tracing::error!("a hello could not be saved: {error}");

@@ -1,15 +1,37 @@
 //! The record: who did what, when.
 
 use axum::{Json, extract::State};
-use farol_protocol::Timestamp;
-use serde::Serialize;
-use utoipa::ToSchema;
+use farol_protocol::{ActionId, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    extract::{List, PageQuery, Query},
+    extract::{Limit, List, Query, Start},
     problem::Answer,
 };
-use crate::{app::App, store::audit::Entry};
+use crate::{
+    app::App,
+    store::audit::{Entry, Wanted},
+};
+
+/// Which entries.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogQuery {
+    /// Only the story of this action: plan, decisions, states, evidence.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    action: Option<ActionId>,
+    /// Items on a page, 1 to 200; 50 unless said otherwise.
+    #[serde(default)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 200)]
+    limit: Limit,
+    /// The `next_cursor` of the page before.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    cursor: Start,
+}
 
 /// One thing that was done.
 #[derive(Debug, Serialize, ToSchema)]
@@ -42,9 +64,11 @@ pub(super) struct ObjectView {
 
 /// The record, newest first
 #[utoipa::path(get, path = "/api/v1/agents/action-log", tag = "agents", operation_id = "action_log",
-    params(PageQuery), responses((status = 200, body = List<EntryView>)))]
-pub(super) async fn list(State(app): State<App>, Query(page): Query<PageQuery>) -> Answer<List<EntryView>> {
-    let page = app.store.audit(&page.cursor.0, page.limit.0).await?;
+    params(LogQuery), responses((status = 200, body = List<EntryView>)))]
+pub(super) async fn list(State(app): State<App>, Query(query): Query<LogQuery>) -> Answer<List<EntryView>> {
+    let (object_kind, object_id) = query.action.map(|id| ("action".to_owned(), id.to_string())).unwrap_or_default();
+    let wanted = Wanted { object_kind, object_id, ..Wanted::default() };
+    let page = app.store.audit_of(&wanted, &query.cursor.0, query.limit.0).await?;
     Ok(Json(List::of(page, view)))
 }
 

@@ -51,6 +51,8 @@ pub(super) struct Checks {
     heartbeat: String,
     /// The language model.
     llm: String,
+    /// Sealing the record.
+    record: String,
 }
 
 impl Checks {
@@ -64,6 +66,7 @@ impl Checks {
             &self.notifications,
             &self.heartbeat,
             &self.llm,
+            &self.record,
         ];
         if all.into_iter().all(|part| part == OK || part == OFF) { OK } else { "degraded" }
     }
@@ -90,6 +93,10 @@ pub(super) async fn health(State(app): State<App>) -> Json<HealthView> {
             (Some(_), Some(_)) => "the last heartbeat did not arrive; the log says why".to_owned(),
         },
         llm: if app.llm.is_some() { OK } else { OFF }.to_owned(),
+        record: match app.sealing.error() {
+            None => OK.to_owned(),
+            Some(_) => "is not being sealed; the log says why".to_owned(),
+        },
     };
     Json(HealthView { status: checks.status(), checks })
 }
@@ -174,6 +181,7 @@ mod tests {
             notifications: OK.to_owned(),
             heartbeat: OFF.to_owned(),
             llm: OFF.to_owned(),
+            record: OK.to_owned(),
         };
         assert_eq!(all(OK).status(), "ok");
         assert_eq!(all(OFF).status(), "ok");

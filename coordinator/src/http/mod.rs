@@ -5,12 +5,14 @@ mod ack_page;
 mod action_log;
 mod actions;
 mod alertmanager;
+mod audit;
 mod authenticate;
 mod catalogue;
 mod chat;
 mod cors;
 mod daily;
 mod events;
+mod evidence;
 mod execution;
 mod extract;
 mod findings;
@@ -116,6 +118,13 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(actions::approve))
         .routes(routes!(actions::reject))
         .routes(routes!(actions::cancel))
+        .routes(routes!(evidence::of_action))
+        .routes(routes!(evidence::one))
+        .routes(routes!(evidence::content))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::head))
+        .routes(routes!(audit::verify))
+        .routes(routes!(audit::bundle))
         .routes(routes!(operators::keys, operators::add))
         .routes(routes!(operators::revoke))
         .routes(routes!(integrations::list, integrations::add))

@@ -38,6 +38,7 @@ const PATH: &str = "/api/openapi.json";
         (name = "quiet", description = "When nobody is told: silences, maintenance, backups"),
         (name = "notifications", description = "Messages about findings, and links to acknowledge them"),
         (name = "actions", description = "Steps on hosts, which people decide on"),
+        (name = "record", description = "Who did what: the chain, its verification, and bundles to take along"),
         (name = "operators", description = "People who sign approvals, and their keys"),
         (name = "integrations", description = "Systems that checks ask with credentials"),
         (name = "signals", description = "What others report, at the paths of Atlas Ops and Alertmanager"),

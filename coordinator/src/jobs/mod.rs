@@ -12,6 +12,7 @@ mod liveness;
 mod notify;
 mod quiet;
 pub(crate) mod registry;
+mod seal;
 mod signals;
 mod trust;
 mod watchdog;
@@ -36,6 +37,7 @@ pub fn start(app: &App, registry: String, tracker: &TaskTracker, stop: &Cancella
     every("advice", Duration::from_secs(30), |app| Box::pin(advise::pass(app)));
     every("answers", Duration::from_secs(30), |app| Box::pin(answer::pass(app)));
     every("daily", Duration::from_secs(2), |app| Box::pin(crate::daily::pass(app)));
+    every("anchor", Duration::from_secs(30), |app| Box::pin(crate::record::anchor::pass(app)));
     every("integrations", Duration::from_secs(2), |app| Box::pin(housekeeping::integrations(app)));
     every("last seen", Duration::from_secs(60), |app| Box::pin(housekeeping::last_seen(app)));
     every("retention", Duration::from_secs(3600), |app| Box::pin(housekeeping::retention(app)));
@@ -50,6 +52,7 @@ pub fn start(app: &App, registry: String, tracker: &TaskTracker, stop: &Cancella
     tracker.spawn(quiet::run(app.clone(), stop.clone()));
     tracker.spawn(notify::run(app.clone(), stop.clone()));
     tracker.spawn(notify::heartbeat(app.clone(), stop.clone()));
+    tracker.spawn(seal::run(app.clone(), stop.clone()));
     tracker.spawn(watchdog::run(app.clone(), stop.clone()));
 }
 

@@ -45,7 +45,14 @@ pub(super) async fn run(app: App, text: String, stop: CancellationToken) {
         }
         match look_at_catalogue(&app, own_catalogue.as_deref()) {
             Ok(None) => catalogue_mistake = None,
-            Ok(Some(text)) => (own_catalogue, catalogue_mistake) = (text, None),
+            Ok(Some(text)) => {
+                let (path, now) = (&app.config.catalogue, Timestamp::now());
+                let said = text.as_deref().unwrap_or_default();
+                if let Err(error) = app.store.record_in_use("catalogue", path, said, now).await {
+                    tracing::error!("the record does not say that the catalogue changed: {error}");
+                }
+                (own_catalogue, catalogue_mistake) = (text, None);
+            }
             Err(error) => {
                 let why = error.to_string();
                 if catalogue_mistake.as_ref() != Some(&why) {
@@ -67,6 +74,7 @@ async fn look(app: &Shared, known: &str) -> Result<Option<String>> {
     }
     let registry = parse(path, &text)?;
     app.store.sync_hosts(&registry, Timestamp::now()).await?;
+    app.store.record_in_use("registry", path, &text, Timestamp::now()).await?;
     let hosts = hosts(&app.store).await?;
     let scenarios = registry.scenarios.len();
     app.watching.replace(Watched::new(registry, hosts));

@@ -33,8 +33,8 @@ pub(super) async fn send(sending: &Sending<'_>) -> Result<Option<String>, SendEr
     let message = sending.message;
     let ends = match message.kind {
         Kind::Recovery => Some(message.told.at),
-        // Nobody resolves a test, so it ends by itself.
-        Kind::Test => Some(sending.now.plus_ms(60_000)),
+        // Nobody resolves these, so they end by themselves.
+        Kind::Test | Kind::Anchor => Some(sending.now.plus_ms(60_000)),
         Kind::Problem | Kind::Grew => None,
     };
     // Labels are the alert's identity: those of the problem, although it may have become worse since.

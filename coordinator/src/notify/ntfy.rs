@@ -49,6 +49,7 @@ fn document(message: &Outgoing, topic: &str) -> Value {
     let (priority, tag) = match (message.kind, message.told.severity) {
         (Kind::Recovery, _) => (3, "white_check_mark"),
         (Kind::Test, _) => (3, "lighthouse"),
+        (Kind::Anchor, _) => (2, "anchor"),
         (_, Severity::Critical) => (5, "rotating_light"),
         (_, Severity::High) => (4, "warning"),
         (_, Severity::Medium) => (3, "warning"),

@@ -66,6 +66,8 @@ pub enum Kind {
     Recovery,
     /// Somebody tries the channel.
     Test,
+    /// The head of the record, once a day.
+    Anchor,
 }
 
 impl Kind {
@@ -74,6 +76,7 @@ impl Kind {
     pub fn of(what: &str) -> Self {
         match what {
             "recovery" => Self::Recovery,
+            "anchor" => Self::Anchor,
             what if what.starts_with("grew") => Self::Grew,
             _ => Self::Problem,
         }
@@ -87,6 +90,7 @@ impl Kind {
             Self::Grew => "finding.grew",
             Self::Recovery => "finding.recovery",
             Self::Test => "farol.test",
+            Self::Anchor => "farol.anchor",
         }
     }
 }
@@ -151,7 +155,7 @@ impl Outgoing {
     pub fn title(&self) -> String {
         let Told { host, title, .. } = &self.told;
         match self.kind {
-            Kind::Test => title.clone(),
+            Kind::Test | Kind::Anchor => title.clone(),
             _ => Message::ThreadSubject { host, title }.in_words(self.language),
         }
     }

@@ -46,7 +46,7 @@ pub(super) async fn send(sending: &Sending<'_>) -> Result<Option<String>, SendEr
 fn document(message: &Outgoing) -> Value {
     let told = &message.told;
     let data = match message.kind {
-        Kind::Test => json!({"text": message.text()}),
+        Kind::Test | Kind::Anchor => json!({"text": message.text()}),
         _ => json!({
             "finding_id": message.finding_id,
             "fingerprint": told.fingerprint,

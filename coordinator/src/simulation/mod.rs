@@ -95,6 +95,7 @@ pub async fn serve(
         events: crate::events::Events::default(),
         metrics: crate::metrics::Metrics::default(),
         heartbeat: crate::notify::Heartbeat::default(),
+        sealing: crate::record::Sealing::default(),
         wake: Wake::default(),
         http_keys: crate::http_keys::HttpKeys::open_or_create(&config.data_dir)?,
         outputs: crate::output::Outputs::default(),

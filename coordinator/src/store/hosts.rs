@@ -478,6 +478,8 @@ impl Store {
         .execute(&mut *write)
         .await
         .context("save the hello")?;
+        let is = (hello.max_unsigned_class, hello.effects_allowed);
+        record_policy(&mut write, before, is, now).await?;
         write.commit().await
     }
 
@@ -487,11 +489,12 @@ impl Store {
     /// The store failed.
     pub async fn said_legacy_hello(
         &self,
-        host: HostKey,
+        before: &HostRow,
         version: Option<&str>,
         capabilities: &[String],
         now: Timestamp,
     ) -> Result<()> {
+        let host = before.key;
         let mut write = self.state().write().await?;
         sqlx::query(
             "update host set agent_version = $2, capabilities = $3, max_unsigned_class = null, effects_allowed = 1,
@@ -505,6 +508,7 @@ impl Store {
         .execute(&mut *write)
         .await
         .context("save the hello")?;
+        record_policy(&mut write, before, (None, true), now).await?;
         write.commit().await
     }
 
@@ -532,6 +536,36 @@ impl Store {
     pub async fn enrolled(&self) -> Result<HashSet<HostKey>> {
         Ok(self.live_set().await?.into_values().map(|(key, _)| key).collect())
     }
+}
+
+/// What a host's policy lets through without a signature decides who has to
+/// sign: that it changed is recorded, the first time that it is told too.
+async fn record_policy(
+    connection: &mut AnyConnection,
+    before: &HostRow,
+    is: (Option<RiskClass>, bool),
+    now: Timestamp,
+) -> Result<()> {
+    let was = before.effects_allowed.map(|allowed| (before.max_unsigned_class, allowed));
+    if was == Some(is) {
+        return Ok(());
+    }
+    let words = |(class, allowed): (Option<RiskClass>, bool)| {
+        let class = class.map_or("no class", RiskClass::as_str);
+        format!("max_unsigned_class {class}, effects {}", if allowed { "allowed" } else { "refused" })
+    };
+    let detail = match was {
+        Some(was) => format!("{} (was: {})", words(is), words(was)),
+        None => words(is),
+    };
+    let entry = audit::NewEntry {
+        at: now,
+        actor: &before.name,
+        verb: "host.policy_changed",
+        object: ("host", &before.name),
+        detail: &detail,
+    };
+    audit::insert(connection, entry).await
 }
 
 async fn journal(connection: &mut AnyConnection, host: HostKey) -> Result<Option<JournalHead>> {

@@ -6,12 +6,14 @@
 //! locked database half-way.
 
 pub mod actions;
+pub mod anchor;
 pub mod audit;
 pub mod brakes;
 pub mod bulk;
 pub mod correlation;
 pub mod daily;
 pub mod dropped;
+pub mod evidence;
 pub mod findings;
 pub mod history;
 pub mod hosts;
@@ -22,7 +24,9 @@ pub mod keys;
 pub mod links;
 pub mod outbox;
 pub mod quiet;
+pub mod record;
 pub mod runs;
+pub mod seal;
 pub mod signals;
 pub mod steps;
 pub mod streams;

@@ -486,7 +486,7 @@ impl Store {
     /// The store failed.
     pub async fn enable_channel(&self, channel: &str) -> Result<()> {
         let mut write = self.state().write().await?;
-        enable(&mut write, channel).await?;
+        enable(&mut write, channel, Timestamp::now()).await?;
         write.commit().await
     }
 
@@ -518,7 +518,7 @@ impl Store {
         .execute(&mut *write)
         .await
         .context("send the message again")?;
-        enable(&mut write, &row.channel).await?;
+        enable(&mut write, &row.channel, now).await?;
         let detail = format!("{} to {} {}", row.what, row.channel, row.recipient);
         let entry = audit::NewEntry {
             at: now,
@@ -653,12 +653,23 @@ async fn one(connection: &mut AnyConnection, id: &str) -> Result<Row> {
         .ok_or_else(|| Error::NotFound { what: "notification", id: id.to_owned() })
 }
 
-async fn enable(connection: &mut AnyConnection, channel: &str) -> Result<()> {
-    sqlx::query("delete from notify_channel where channel = $1")
-        .bind(channel)
-        .execute(connection)
-        .await
-        .context("enable the channel")?;
+async fn enable(connection: &mut AnyConnection, channel: &str, now: Timestamp) -> Result<()> {
+    let was: Option<(Option<i64>,)> =
+        sqlx::query_as("delete from notify_channel where channel = $1 returning disabled_ms")
+            .bind(channel)
+            .fetch_optional(&mut *connection)
+            .await
+            .context("enable the channel")?;
+    if was.is_some_and(|(disabled,)| disabled.is_some()) {
+        let entry = audit::NewEntry {
+            at: now,
+            actor: "farol",
+            verb: "notification.channel_enabled",
+            object: ("channel", channel),
+            detail: "",
+        };
+        audit::insert(connection, entry).await?;
+    }
     Ok(())
 }
 

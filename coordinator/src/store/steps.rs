@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::{
     Store,
     actions::{self, ActionRow},
-    audit, brakes,
+    audit, brakes, evidence,
     hosts::{self, HostKey},
     inbox::Note,
 };
@@ -276,6 +276,7 @@ pub(super) async fn take(connection: &mut AnyConnection, requests: &[Request]) -
     let mut entered: Vec<Option<State>> = Vec::with_capacity(requests.len());
     let mut known = Vec::with_capacity(requests.len());
     let mut record = Vec::new();
+    let mut artifacts = Vec::new();
     let mut journals: BTreeMap<(HostKey, JournalId), u64> = BTreeMap::new();
     let mut notes = Vec::new();
     for request in requests {
@@ -290,7 +291,13 @@ pub(super) async fn take(connection: &mut AnyConnection, requests: &[Request]) -
             let seq = journals.entry((action.row.host, head.id)).or_default();
             *seq = head.seq.max(*seq);
         }
+        let outcome = step.outcome.clone();
+        let (by, had_none) = (step.actor.clone(), action.row.outcome.is_none());
         entered.push(move_on(action, step, request.at, &mut record, &mut notes));
+        // What was committed of it, so that the chain covers it.
+        if let Some(outcome) = outcome.filter(|outcome| had_none && action.row.outcome.as_ref() == Some(outcome)) {
+            artifacts.extend(evidence::of_outcome(request.id, &by, &outcome, request.at)?);
+        }
     }
     let changed: Vec<&Moving> = moving.values().filter(|action| action.changed).collect();
     update(connection, &changed).await?;
@@ -298,6 +305,7 @@ pub(super) async fn take(connection: &mut AnyConnection, requests: &[Request]) -
         brakes::halt(connection, &action.row, action.row.updated_at).await?;
     }
     audit::insert_all(connection, &record).await?;
+    evidence::insert_all(connection, &artifacts).await?;
     let heads: Vec<_> = journals.into_iter().map(|((host, id), seq)| (host, JournalHead { id, seq })).collect();
     hosts::advance_journals(connection, &heads).await?;
     for (finding, note, at) in notes {

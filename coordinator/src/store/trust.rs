@@ -132,7 +132,10 @@ impl Store {
         let mut write = self.state().write().await?;
         let (said, revision) = decide(select(&mut write, host).await?);
         if let Some(Revision { row, shown, attention }) = revision {
-            upsert(&mut write, host, &row, attention).await?;
+            let holds = row.known.holds_orders();
+            if upsert(&mut write, host, &row, attention).await? {
+                record_held(&mut write, host, holds).await?;
+            }
             if let Some(shown) = &shown {
                 hold_certificate(&mut write, host, shown).await?;
             }
@@ -329,7 +332,26 @@ async fn select(connection: &mut AnyConnection, host: HostKey) -> Result<TrustRo
     }
 }
 
-async fn upsert(connection: &mut AnyConnection, host: HostKey, row: &TrustRow, attention: Attention) -> Result<()> {
+/// That a host's orders wait from now on, because two machines answer under its
+/// name, or wait no more.
+async fn record_held(connection: &mut AnyConnection, host: HostKey, holds: bool) -> Result<()> {
+    let name: Option<(String,)> = sqlx::query_as("select name from host where host_key = $1")
+        .bind(host.0)
+        .fetch_optional(&mut *connection)
+        .await
+        .context("read the host")?;
+    let Some((name,)) = name else { return Ok(()) };
+    let (verb, detail) = if holds {
+        ("host.held", "two machines answer under its name; orders wait")
+    } else {
+        ("host.released", "one machine answers under its name; orders wait no more")
+    };
+    let entry = audit::NewEntry { at: Timestamp::now(), actor: "farol", verb, object: ("host", &name), detail };
+    audit::insert(connection, entry).await
+}
+
+/// Answers whether its orders wait from now on and did not, or the other way round.
+async fn upsert(connection: &mut AnyConnection, host: HostKey, row: &TrustRow, attention: Attention) -> Result<bool> {
     let identity = farol_protocol::frame::encode(&row.known);
     sqlx::query(
         "insert into host_trust (host_key, issuer, roots, identity, refused, asked_ms, consent_ms, attention)
@@ -349,13 +371,13 @@ async fn upsert(connection: &mut AnyConnection, host: HostKey, row: &TrustRow, a
     .execute(&mut *connection)
     .await
     .context("save a host's trust")?;
-    sqlx::query("update host set held = $2 where host_key = $1 and held <> $2")
+    let held = sqlx::query("update host set held = $2 where host_key = $1 and held <> $2")
         .bind(host.0)
         .bind(i64::from(row.known.holds_orders()))
         .execute(connection)
         .await
         .context("save a host's trust")?;
-    Ok(())
+    Ok(held.rows_affected() > 0)
 }
 
 async fn hold_certificate(connection: &mut AnyConnection, host: HostKey, shown: &Shown) -> Result<()> {

@@ -129,7 +129,7 @@ pub(super) fn resolve(
 }
 
 fn one(doc: RouteDoc, scenarios: &BTreeSet<String>, sites: &BTreeSet<&str>) -> Result<Route, Mistake> {
-    let to = to(&doc)?;
+    let to = to(&doc.to, doc.topic.as_ref(), doc.room.as_ref())?;
     let listed = |list: &[Spanned<String>], check: &dyn Fn(&str) -> Result<(), String>| {
         list.iter()
             .map(|item| match check(&item.value) {
@@ -165,26 +165,34 @@ fn known<'a>(what: &str, name: &str, all: impl IntoIterator<Item = &'a str> + Cl
     Err(format!("there is no {what} `{name}`{near}"))
 }
 
-fn to(doc: &RouteDoc) -> Result<To, Mistake> {
-    let place = doc.to.referenced;
+/// Reads where messages go, with a topic or a room beside it.
+///
+/// # Errors
+/// It is no way to reach anybody.
+pub(super) fn to(
+    to: &Spanned<String>,
+    topic: Option<&Spanned<String>>,
+    room: Option<&Spanned<String>>,
+) -> Result<To, Mistake> {
+    let place = to.referenced;
     let stray = |option: Option<&Spanned<String>>, name: &str| match option {
         Some(option) => {
             Err(Mistake::at(option.referenced, format!("`{name}` belongs to a route with `to: integration:NAME`")))
         }
         None => Ok(()),
     };
-    let (channel, rest) = doc.to.value.split_once(':').unwrap_or((&doc.to.value, ""));
+    let (channel, rest) = to.value.split_once(':').unwrap_or((&to.value, ""));
     let rest = rest.trim();
     match channel.trim() {
         "email" => {
-            stray(doc.topic.as_ref(), "topic")?;
-            stray(doc.room.as_ref(), "room")?;
+            stray(topic, "topic")?;
+            stray(room, "room")?;
             check_address(rest, place)?;
             Ok(To::Email(rest.to_owned()))
         }
         "ntfy" => {
-            stray(doc.topic.as_ref(), "topic")?;
-            stray(doc.room.as_ref(), "room")?;
+            stray(topic, "topic")?;
+            stray(room, "room")?;
             check_topic(rest, place)?;
             Ok(To::Ntfy(rest.to_owned()))
         }
@@ -193,10 +201,10 @@ fn to(doc: &RouteDoc) -> Result<To, Mistake> {
             {
                 return Err(Mistake::at(place, format!("`{rest}` is not the name of an integration")));
             }
-            if let Some(topic) = &doc.topic {
+            if let Some(topic) = topic {
                 check_topic(&topic.value, topic.referenced)?;
             }
-            let room = match (&doc.topic, &doc.room) {
+            let room = match (topic, room) {
                 (Some(_), Some(room)) => {
                     return Err(Mistake::at(
                         room.referenced,
@@ -207,16 +215,13 @@ fn to(doc: &RouteDoc) -> Result<To, Mistake> {
                     check_room(&room.value).map_err(|why| Mistake::at(room.referenced, why))?;
                     Some(room.value.clone())
                 }
-                (topic, None) => topic.as_ref().map(|topic| topic.value.clone()),
+                (topic, None) => topic.map(|topic| topic.value.clone()),
             };
             Ok(To::Integration { name: rest.to_owned(), place: room })
         }
         _ => Err(Mistake::at(
             place,
-            format!(
-                "`{}` is no way to reach anybody; write email:ADDRESS, integration:NAME or ntfy:TOPIC",
-                doc.to.value
-            ),
+            format!("`{}` is no way to reach anybody; write email:ADDRESS, integration:NAME or ntfy:TOPIC", to.value),
         )),
     }
 }

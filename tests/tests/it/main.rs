@@ -24,6 +24,7 @@ mod orders;
 mod outage;
 mod partition;
 mod quiet;
+mod record;
 mod reload;
 mod remediation;
 mod replay;

@@ -12,6 +12,7 @@ mod idle;
 mod latency;
 mod orders;
 mod raw;
+mod record;
 mod storm;
 mod throughput;
 
@@ -61,6 +62,8 @@ pub(crate) enum Part {
     History,
     /// The correlator alone, and a replay.
     Correlate,
+    /// Entries of the record, and their verification.
+    Record,
 }
 
 impl Part {
@@ -76,6 +79,7 @@ impl Part {
             Self::Checks => "checks",
             Self::History => "history",
             Self::Correlate => "correlate",
+            Self::Record => "record",
         }
     }
 }
@@ -190,6 +194,10 @@ pub(crate) async fn measure(quick: bool, long: bool, only: Option<Part>) -> Resu
     if wanted(Part::Correlate) {
         say("The correlator alone …");
         tell(correlate::measure().context("the correlator")?);
+    }
+    if wanted(Part::Record) {
+        say("The record …");
+        tell(record::measure(lengths).await.context("the record")?);
     }
     if wanted(Part::Throughput) {
         say("Saturated batches …");
