@@ -49,14 +49,14 @@ pub(crate) struct Step {
 /// What it does.
 pub(crate) enum What {
     Effect {
-        work: Work,
+        work: Box<Work>,
         limit: Duration,
         expect: Expect,
         /// Whether it changes nothing by the policy's word and its kind's.
         reads: bool,
     },
     Check {
-        spec: CheckSpec,
+        spec: Box<CheckSpec>,
         attempts: u32,
         every: Duration,
         worst: Status,
@@ -366,7 +366,7 @@ impl Look {
                     }
                 }
                 (What::Effect { work, .. }, Phase::Modify) => {
-                    let (state, over) = match work {
+                    let (state, over) = match work.as_ref() {
                         Work::Service(service) => service.look(course).await,
                         Work::Container(container) => container.look(course).await,
                         Work::Apply(apply) => apply.look(course).await,

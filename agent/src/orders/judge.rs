@@ -142,15 +142,15 @@ impl Orders {
                     let (work_of_step, own) = self.work(policy, effect, plan, seen.remove(&step.id))?;
                     class = class.max(own);
                     let reads = default.max(own) == RiskClass::R0;
-                    RemediationWhat::Effect { work: work_of_step, limit, expect: work.expect, reads }
+                    RemediationWhat::Effect { work: Box::new(work_of_step), limit, expect: work.expect, reads }
                 }
                 remediation::Work::Check(work) => RemediationWhat::Check {
-                    spec: CheckSpec {
+                    spec: Box::new(CheckSpec {
                         id: step_check(),
                         every_ms: work.every,
                         timeout_ms: work.timeout,
                         probe: work.probe,
-                    },
+                    }),
                     attempts: work.attempts,
                     every: Duration::from_millis(work.every),
                     worst: work.worst,

@@ -220,7 +220,7 @@ mod tests {
     fn what_is_approved_is_shown_whole_and_without_escapes() {
         let (_, view) = action();
         let shown = summary(&view).expect("a plan");
-        assert_eq!(shown.lines().count(), 8);
+        assert_eq!(shown.lines().count(), 9);
         assert!(shown.contains(&"x".repeat(300)), "{shown}");
         assert!(shown.contains(r#""a  b\u{202e}""#), "{shown}");
         assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");

@@ -387,7 +387,7 @@ async fn an_action_is_decided_on_as_it_was_read() {
     let (status, body) = decide("approve", json!({"plan_hash": action["plan_hash"], "signature": []})).await;
     assert!(status == 400 && body["detail"].as_str().expect("text").contains("unknown field `signature`"), "{body}");
     let (status, body) = decide("approve", good.clone()).await;
-    assert_eq!((status, &body["state"]), (200, &json!("queued")), "{body}");
+    assert_eq!((status, &body["state"]), (200, &json!("held")), "{body}");
     let (status, body) = decide("reject", good).await;
     assert_eq!((status, &body["code"]), (409, &json!("stale")));
     let (status, body) = decide("cancel", json!({"comment": "never mind"})).await;
@@ -396,7 +396,7 @@ async fn an_action_is_decided_on_as_it_was_read() {
     let (_, life) = site.get(&path).await;
     let states: Vec<&str> =
         life["transitions"].as_array().expect("a list").iter().filter_map(|step| step["state"].as_str()).collect();
-    assert_eq!(states, ["proposed", "approved", "queued", "cancelled"]);
+    assert_eq!(states, ["proposed", "approved", "held", "cancelled"]);
     assert_eq!((&life["approvals"][0]["approver"], &life["outcome"]), (&json!("root"), &Value::Null));
     let other = site.propose("date").await;
     let hash = json!({"plan_hash": other["plan_hash"], "comment": "no"});
