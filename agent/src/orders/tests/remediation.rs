@@ -36,7 +36,7 @@ impl Site {
     }
 
     fn apply(&self, before: Option<&str>) -> Value {
-        let sha256 = before.map(|text| sha256(text));
+        let sha256 = before.map(sha256);
         effect("file.apply", json!({"path": self.file, "content": "new\n", "expected_sha256": sha256}))
     }
 
