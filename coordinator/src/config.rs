@@ -17,6 +17,7 @@ use crate::{
     access::{self, Access},
     error::{Error, Result},
     history::Keep,
+    people::Limits,
 };
 
 /// Default folder of the coordinator's data.
@@ -52,6 +53,8 @@ struct File {
     allowed_origins: Option<Vec<String>>,
     ingest_networks: Option<Vec<String>>,
     signals_token_file: Option<PathBuf>,
+    session_idle: Option<String>,
+    session_lifetime: Option<String>,
 }
 
 /// What the coordinator runs with.
@@ -91,6 +94,8 @@ pub struct Config {
     pub internal_token: Option<String>,
     /// Who may reach the API from where.
     pub access: Access,
+    /// How long people stay signed in.
+    pub sessions: Limits,
 }
 
 /// How mail leaves.
@@ -281,7 +286,17 @@ impl Config {
                 },
                 env,
             )?,
+            sessions: sessions(
+                duration("FAROL_SESSION_IDLE", &text(None, "FAROL_SESSION_IDLE", file.session_idle, "12h"))?,
+                duration("FAROL_SESSION_LIFETIME", &text(None, "FAROL_SESSION_LIFETIME", file.session_lifetime, "7d"))?,
+            )?,
         })
+    }
+
+    /// Whether browsers reach the API by https: then cookies are for https only.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.public_url.as_ref().is_some_and(|url| url.starts_with("https://"))
     }
 }
 
@@ -358,6 +373,16 @@ fn history(minutes: Duration, hours: Duration) -> Result<Keep> {
         ));
     }
     Ok(Keep { minutes, hours })
+}
+
+fn sessions(idle: Duration, lifetime: Duration) -> Result<Limits> {
+    if lifetime < idle {
+        return Err(Error::Config(
+            "FAROL_SESSION_LIFETIME is less than FAROL_SESSION_IDLE; a session ends with its lifetime at the latest"
+                .to_owned(),
+        ));
+    }
+    Ok(Limits { idle, lifetime })
 }
 
 fn boolean(name: &str, value: &str) -> Result<bool> {

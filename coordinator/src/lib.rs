@@ -28,6 +28,7 @@ pub mod jobs;
 pub mod metrics;
 pub mod notify;
 pub mod output;
+pub mod people;
 pub mod quiet;
 pub mod remediation;
 pub mod replay;
@@ -111,6 +112,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         schedule: Schedule::new(&registry, now, fastrand::f64),
         llm: ollama(&config)?,
         mailer: mailer(&config)?,
+        people: people::People::new(&config.data_dir)?,
         fleet: fleet::Fleet::default(),
         http_keys: http_keys::HttpKeys::open_or_create(&config.data_dir)?,
         trust,
@@ -139,6 +141,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
 
     tracing::info!(http = %addresses.http, southbound = %addresses.southbound,
         ca_fingerprint = app.trust.present().authority.root_fingerprint(), "the coordinator listens");
+    invite(&app, addresses.http).await?;
     farol_agent::systemd::ready();
     if let Some(ready) = ready {
         // Whoever asked may not wait any more.
@@ -169,6 +172,21 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     }
     app.store.close().await;
     tracing::info!("the coordinator has stopped");
+    Ok(())
+}
+
+/// Where nobody can get in yet, whoever reads the log can.
+async fn invite(app: &App, http: SocketAddr) -> Result<()> {
+    if app.store.anybody().await? != (false, false) {
+        return Ok(());
+    }
+    let secret = app.people.first_run.open(Timestamp::now())?;
+    let base = app.config.public_url.clone().unwrap_or_else(|| format!("http://{http}"));
+    // What follows the `#` stays in the browser: it is in no log of a proxy.
+    tracing::warn!(
+        first_run.url = format!("{base}{}#{}", http::FIRST_RUN, secret.expose()),
+        "there is no account yet: open this address within an hour to make the first one, or run `farol user add`"
+    );
     Ok(())
 }
 
