@@ -93,6 +93,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     let store = Store::open(&config.data_dir).await?;
     let trust = fleet::Trust::open(&config.data_dir.join("pki"))?;
 
+    let tls = config.http_tls.as_ref().map(|(cert, key)| http::tls(cert, key)).transpose()?;
     let http = listen(config.http_addr)?;
     let southbound = listen(config.southbound_addr)?;
     let addresses = Addresses { http: local(&http)?, southbound: local(&southbound)? };
@@ -156,7 +157,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     jobs::start(&app, text, &producers, &stop);
     producers.spawn(checks::run(app.clone(), stop.clone()));
     producers.spawn(fleet::serve(Southbound { app: app.clone() }, southbound, stop.clone()));
-    http::serve(http, http::router(app.clone()), stop.clone()).await;
+    http::serve(http, http::router(app.clone()), tls, stop.clone()).await;
     stop.cancel();
     farol_agent::systemd::stopping();
     producers.close();
@@ -181,7 +182,8 @@ async fn invite(app: &App, http: SocketAddr) -> Result<()> {
         return Ok(());
     }
     let secret = app.people.first_run.open(Timestamp::now())?;
-    let base = app.config.public_url.clone().unwrap_or_else(|| format!("http://{http}"));
+    let scheme = if app.config.http_tls.is_some() { "https" } else { "http" };
+    let base = app.config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{http}"));
     // What follows the `#` stays in the browser: it is in no log of a proxy.
     tracing::warn!(
         first_run.url = format!("{base}{}#{}", http::FIRST_RUN, secret.expose()),

@@ -44,6 +44,18 @@ impl Browser {
         Ok(Self { client, base: base.to_owned(), origin: Some(base.to_owned()), cookies: BTreeMap::new() })
     }
 
+    /// A fresh one that trusts nobody but the certificate `pem`.
+    ///
+    /// # Errors
+    /// The client cannot be built.
+    pub fn trusting(base: &str, pem: &str) -> Result<Self> {
+        farol_pki::install_default_provider();
+        let trusted = [reqwest::Certificate::from_pem(pem.as_bytes())?];
+        let client = Client::builder().no_proxy().timeout(std::time::Duration::from_secs(60));
+        let client = client.tls_certs_only(trusted).build()?;
+        Ok(Self { client, ..Self::new(base)? })
+    }
+
     /// Asks, and leaves the answer's body to be read.
     ///
     /// # Errors
@@ -85,7 +97,8 @@ impl Browser {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
-        let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after =
+            response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let text = response.text().await?;
         Ok(Answered { status, body: serde_json::from_str(&text).unwrap_or_default(), text, set, retry_after })
     }

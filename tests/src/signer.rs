@@ -158,13 +158,9 @@ impl Passkey {
             json!({"type": "webauthn.create", "challenge": challenge, "origin": how.origin, "crossOrigin": false})
                 .to_string();
         let point = self.key.public_key().as_ref();
-        let cose = [
-            &[0xa5_u8, 1, 2, 3, 0x26, 0x20, 1, 0x21, 0x58, 0x20],
-            &point[1..33],
-            &[0x22, 0x58, 0x20],
-            &point[33..],
-        ]
-        .concat();
+        let cose =
+            [&[0xa5_u8, 1, 2, 3, 0x26, 0x20, 1, 0x21, 0x58, 0x20], &point[1..33], &[0x22, 0x58, 0x20], &point[33..]]
+                .concat();
         let credential = digest(&SHA256, point);
         let data = [
             digest(&SHA256, how.rp_id.as_bytes()).as_ref(),

@@ -43,7 +43,7 @@ mod tokens;
 mod topology;
 mod users;
 
-pub use serve::serve;
+pub use serve::{serve, tls};
 
 use std::time::Instant;
 

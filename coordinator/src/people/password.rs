@@ -260,8 +260,8 @@ mod tests {
         for (n, source) in
             ["a", "a", "a", "b", "b", "b", "b", "c", "c", "c", "c", "d", "d", "d", "d"].iter().enumerate()
         {
-            let queue = queue.clone();
-            others.push(tokio::spawn(async move { queue.run(source, false, || ()).await }));
+            let lane = queue.clone();
+            others.push(tokio::spawn(async move { lane.run(source, false, || ()).await }));
             wait(n + 2).await;
             if n == 2 {
                 assert_eq!(self::run(&queue, "a", false).await, Err(Busy), "one source took a fifth place");

@@ -606,3 +606,6 @@ async fn replace_recovery_codes(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,32 @@ async fn a_session_is_a_cookie_that_other_pages_cannot_use_and_that_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_certificate_the_api_speaks_tls_and_its_cookies_are_for_tls_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (cert, key) = (process::text(&cert), process::text(&key));
+    let site = Site::start(QUIET, &[("FAROL_HTTP_TLS_CERT", &cert), ("FAROL_HTTP_TLS_KEY", &key)]).await.unwrap();
+    user(&site, "ana", "ops_lead").await;
+    assert!(site.api().get("/api/v1/agents/health").await.is_err(), "it answers without TLS");
+    let base = site.api().base().replace("http://", "https://");
+    let mut ana = Browser::trusting(&base, &made.cert.pem()).unwrap();
+    let begun = ana.sign_in("ana", PASSWORD).await.unwrap();
+    assert_eq!(begun.status, 201, "{}", begun.text);
+    assert!(
+        begun.set.iter().all(|cookie| cookie.starts_with("__Host-farol") && cookie.contains("Secure")),
+        "{begun:?}"
+    );
+    assert_eq!(ana.get("/api/v1/hosts").await.unwrap().status, 200);
+    // A plain cookie of the same name, which a page without TLS could set, is not looked at.
+    let session = ana.cookies.remove("__Host-farol").unwrap();
+    ana.cookies.insert("farol".to_owned(), session);
+    assert_eq!(ana.get("/api/v1/hosts").await.unwrap().status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_when_it_idles_and_at_the_latest_with_its_lifetime() {
     for (name, limits, path) in [
         ("idle", [("FAROL_SESSION_IDLE", "3s"), ("FAROL_SESSION_LIFETIME", "7d")], "/api/v1/session"),
