@@ -44,6 +44,18 @@ impl Browser {
         Ok(Self { client, base: base.to_owned(), origin: Some(base.to_owned()), cookies: BTreeMap::new() })
     }
 
+    /// The same on another page; none for what is no page.
+    #[must_use]
+    pub fn on(&self, origin: Option<&str>) -> Self {
+        Self { origin: origin.map(str::to_owned), ..self.clone() }
+    }
+
+    /// The same with other cookies.
+    #[must_use]
+    pub fn with_cookies(&self, cookies: BTreeMap<String, String>) -> Self {
+        Self { cookies, ..self.clone() }
+    }
+
     /// A fresh one that trusts nobody but the certificate `pem`.
     ///
     /// # Errors
@@ -111,6 +123,8 @@ impl Browser {
         let mut url = reqwest::Url::parse("http://form/")?;
         url.query_pairs_mut().extend_pairs(fields);
         let request = self.client.post(format!("{}{path}", self.base));
+        // As from a page that sends no referrer.
+        let request = request.header(header::ORIGIN, "null");
         let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         let response = request.body(url.query().unwrap_or_default().to_owned()).send().await?;
         self.take(response).await

@@ -15,7 +15,7 @@ use axum::{
 use data_encoding::BASE64;
 use farol_protocol::{Language, Timestamp};
 
-use super::{ack_page::STYLE, extract, problem::ApiError, session::Visitor};
+use super::{ack_page::STYLE, extract, problem::ApiError};
 use crate::{
     app::App,
     auth::Operator,
@@ -81,7 +81,9 @@ pub(super) async fn show(State(app): State<App>) -> Response {
         (status = 403, body = String, content_type = "text/html"),
         (status = 410, body = String, content_type = "text/html"),
         (status = 422, body = String, content_type = "text/html")))]
-pub(super) async fn make(State(app): State<App>, _visitor: Visitor, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn make(State(app): State<App>, body: Body) -> Result<Response, ApiError> {
+    // Browsers hide the origin of a page without referrer; the link's secret
+    // says that the form is ours.
     let language = app.language();
     let sent = read(&extract::bytes(body).await?)?;
     let now = Timestamp::now();

@@ -391,3 +391,94 @@ impl Assertion {
         challenges.consume(&client.challenge, now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use farol_tests::signer::{Ceremony, Passkey};
+
+    use super::*;
+
+    fn ours() -> WebAuthn {
+        WebAuthn { rp_id: "farol.example.org".to_owned(), origin: "https://farol.example.org".to_owned() }
+    }
+
+    fn registration(document: serde_json::Value) -> Registration {
+        serde_json::from_value(document).expect("a registration")
+    }
+
+    #[test]
+    fn a_challenge_is_for_one_purpose_one_person_and_five_minutes() {
+        let (challenges, now) = (Challenges::new().expect("random"), Timestamp::from_ms(1_000_000));
+        let made = challenges.make(Purpose::Register, "ana", now).expect("random");
+        assert_eq!(challenges.check(Purpose::Register, "ana", &made, now.plus_ms(LASTS_MS - 1)), Ok(()));
+        for (purpose, user, at) in [
+            (Purpose::SignIn, "ana", 0),
+            (Purpose::Register, "bia", 0),
+            (Purpose::Register, "ana", LASTS_MS),
+            (Purpose::Register, "ana", -1),
+        ] {
+            assert!(challenges.check(purpose, user, &made, now.plus_ms(at)).is_err(), "{purpose:?} {user} {at}");
+        }
+        let other = Challenges::new().expect("random");
+        assert!(other.check(Purpose::Register, "ana", &made, now).is_err(), "another process made it");
+        for broken in ["", "AAAA", &made[1..], "ç"] {
+            assert!(challenges.check(Purpose::Register, "ana", broken, now).is_err(), "{broken}");
+        }
+        assert_eq!(challenges.consume(&made, now), Ok(()));
+        assert!(challenges.consume(&made, now).is_err(), "it was taken twice");
+        // What can no longer be answered need not be remembered.
+        assert_eq!(challenges.consume("another", now.plus_ms(LASTS_MS)), Ok(()));
+        assert_eq!(challenges.used.lock().expect("locked").len(), 1);
+    }
+
+    /// Whatever a browser sends, it is the authenticator's key or an error.
+    #[test]
+    fn no_mutation_of_a_registration_panics_or_names_another_credential() {
+        let (challenges, now) = (Challenges::new().expect("random"), Timestamp::from_ms(1_000_000));
+        let passkey = Passkey::new("ana").expect("a passkey");
+        let mut random = fastrand::Rng::with_seed(0xfa01);
+        let fresh = || {
+            let challenge = challenges.make(Purpose::Register, "ana", now).expect("random");
+            passkey.create(&challenge, &Ceremony::default())
+        };
+        let good = registration(fresh()).check(&challenges, &ours(), "ana", now).expect("good");
+        assert_eq!((good.credential_id, good.public.id()), (passkey.id(), passkey.key_id()));
+        for _ in 0..3000 {
+            let mut document = fresh();
+            let field = &mut document["response"]["attestationObject"];
+            let mut bytes = BASE64URL_NOPAD.decode(field.as_str().expect("text").as_bytes()).expect("base64url");
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..bytes.len());
+                match random.u8(..4) {
+                    0 => drop(bytes.remove(at)),
+                    1 => bytes.insert(at, random.u8(..)),
+                    2 => bytes[at] ^= 1 << random.u8(..8),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            *field = BASE64URL_NOPAD.encode(&bytes).into();
+            if let Ok(taken) = registration(document).check(&challenges, &ours(), "ana", now) {
+                assert_eq!(taken.credential_id, passkey.id());
+            }
+        }
+    }
+
+    #[test]
+    fn passkeys_belong_to_the_public_name_and_need_https() {
+        let site_of = |url: Option<&str>| {
+            let flags = crate::config::Flags::default();
+            let environment = |name: &str| url.filter(|_| name == "FAROL_PUBLIC_URL").map(str::to_owned);
+            super::site(&Config::load(&flags, &environment).expect("valid"))
+        };
+        let good = site_of(Some("https://farol.example.org:8443/console")).expect("available");
+        assert_eq!(
+            (good.rp_id.as_str(), good.origin.as_str()),
+            ("farol.example.org", "https://farol.example.org:8443")
+        );
+        for (url, why) in
+            [(None, "FAROL_PUBLIC_URL"), (Some("http://farol.example.org"), "TLS"), (Some("https://10.0.0.1"), "IP")]
+        {
+            assert!(site_of(url).expect_err("none").contains(why), "{url:?}");
+        }
+    }
+}

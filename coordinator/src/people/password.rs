@@ -9,7 +9,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use argon2::{
@@ -30,6 +30,10 @@ const PASSES: u32 = 3;
 pub const SHORTEST: usize = 12;
 /// Most bytes that are hashed.
 const LONGEST: usize = 1024;
+/// What is compared where there is no account: nobody's password, by the same
+/// parameters.
+const NOBODY: &str =
+    "$argon2id$v=19$m=65536,t=3,p=1$BwcHBwcHBwcHBwcHBwcHBw$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 /// Sign-ins that may wait in a lane.
 const WAITING: usize = 16;
 /// Sign-ins that may wait of one source.
@@ -106,26 +110,13 @@ pub fn hash(password: &Typed) -> Result<String> {
 /// is not, so that nobody learns who has an account.
 #[must_use]
 pub fn verify(password: &Typed, hash: Option<&str>) -> bool {
-    // Of nobody's password, with the same parameters.
-    static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| {
-        let bytes = [7_u8; 32];
-        argon()
-            .and_then(|argon| Ok(argon.hash_password_with_salt(&bytes, &bytes[..16]).map_err(failed)?.to_string()))
-            .ok()
-    });
     let Ok(argon) = argon() else { return false };
     if password.expose().len() > LONGEST {
         return false;
     }
-    let Some(stored) = hash.or(NOBODY.as_deref()) else { return false };
     // The parameters are those of the stored hash.
-    argon.verify_password(password.expose().as_bytes(), stored).is_ok() && hash.is_some()
-}
-
-/// Makes what [`verify`] compares with when there is no account, so that the
-/// first stranger does not wait twice as long.
-pub fn warm_up() {
-    let _wrong = verify(&Typed::new(String::new()), None);
+    let right = argon.verify_password(password.expose().as_bytes(), hash.unwrap_or(NOBODY)).is_ok();
+    right && hash.is_some()
 }
 
 /// No place in the queue; ask again in a moment.
@@ -224,6 +215,24 @@ mod tests {
         assert!(!verify(&typed("correct horse battery"), Some("nonsense")));
         assert!(!verify(&Typed::new("x".repeat(LONGEST + 1)), Some(&hashed)));
         assert_eq!(format!("{:?}", typed("correct horse battery")), "Typed");
+    }
+
+    #[test]
+    fn whoever_has_no_account_waits_for_a_whole_hash() {
+        let hashed = hash(&typed("correct horse battery")).expect("hashed");
+        let (parameters, _) = NOBODY.rsplit_once("p=1$").expect("parameters");
+        assert!(hashed.starts_with(parameters), "{hashed}");
+        let quickest = |stored: Option<&str>| {
+            let time = |_| {
+                let began = std::time::Instant::now();
+                assert!(!verify(&typed("not the password"), stored));
+                began.elapsed()
+            };
+            (0..3).map(time).min().expect("three")
+        };
+        let (nobody, somebody) = (quickest(None), quickest(Some(&hashed)));
+        eprintln!("a wrong password takes {somebody:?}, nobody's {nobody:?}");
+        assert!(nobody * 3 > somebody && somebody * 3 > nobody, "{nobody:?} {somebody:?}");
     }
 
     #[test]

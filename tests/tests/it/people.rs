@@ -91,7 +91,7 @@ async fn a_session_is_a_cookie_that_other_pages_cannot_use_and_that_ends() {
     let again = ana.sign_in("Ana", PASSWORD).await.unwrap();
     let cookie = again.set.iter().find(|cookie| cookie.starts_with("farol=")).unwrap();
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
-    let old = Browser { cookies: [("farol".to_owned(), first)].into(), ..ana.clone() };
+    let old = ana.with_cookies([("farol".to_owned(), first)].into());
     assert_eq!(old.open(Method::GET, "/api/v1/hosts", None).await.unwrap().status(), 401, "the old secret lives on");
 
     let view = ana.get("/api/v1/session").await.unwrap().body;
@@ -103,13 +103,13 @@ async fn a_session_is_a_cookie_that_other_pages_cannot_use_and_that_ends() {
     let silence = json!({"host": "vm112", "ttl": "1h", "comment": "x"});
     let path = "/api/v1/silences";
     for origin in [None, Some("https://evil.example"), Some("null"), Some("http://127.0.0.1:1")] {
-        let page = Browser { origin: origin.map(str::to_owned), ..ana.clone() };
+        let page = ana.on(origin);
         let refused = page.open(Method::POST, path, Some(&silence)).await.unwrap();
         assert_eq!(refused.status(), 403, "{origin:?}");
         assert!(refused.text().await.unwrap().contains("origin_not_allowed"));
     }
     let body = json!({"name": "ana", "password": PASSWORD});
-    let login = Browser { origin: Some("https://evil.example".to_owned()), ..ana.clone() };
+    let login = ana.on(Some("https://evil.example"));
     assert_eq!(login.open(Method::POST, "/api/v1/session", Some(&body)).await.unwrap().status(), 403);
     let own = ana.post(path, silence).await.unwrap();
     assert_ne!((own.status, own.body["code"].as_str()), (403, Some("origin_not_allowed")), "{}", own.text);
@@ -323,7 +323,7 @@ async fn a_passkey_signs_in_on_its_own_page_once_a_challenge_until_it_is_taken_b
     assert_eq!((made.status, &made.body["key_id"]), (201, &json!(passkey.key_id())), "{}", made.text);
     assert_eq!(register(&mut ana, &passkey, &how).await.status, 409);
 
-    let mut fresh = Browser { cookies: Default::default(), ..ana.clone() };
+    let mut fresh = ana.with_cookies(Default::default());
     let asked = challenge(&mut fresh).await;
     let credential = |how: &Ceremony, asked: &str| json!({"credential": passkey.get(asked, how).unwrap()});
     for wrong in [
