@@ -44,6 +44,16 @@ impl Browser {
         Ok(Self { client, base: base.to_owned(), origin: Some(base.to_owned()), cookies: BTreeMap::new() })
     }
 
+    /// A fresh one whose address is `from`, another one of this machine.
+    ///
+    /// # Errors
+    /// The client cannot be built.
+    pub fn from(base: &str, from: std::net::IpAddr) -> Result<Self> {
+        let fresh = Self::new(base)?;
+        let client = Client::builder().no_proxy().timeout(std::time::Duration::from_secs(60)).local_address(from);
+        Ok(Self { client: client.build()?, ..fresh })
+    }
+
     /// The same on another page; none for what is no page.
     #[must_use]
     pub fn on(&self, origin: Option<&str>) -> Self {

@@ -97,7 +97,7 @@ pub(super) async fn operator(
             ));
         }
         return match app.store.session(secret.expose(), app.config.sessions, now).await? {
-            SessionState::Valid(operator, row) => Ok((operator, Some(row))),
+            SessionState::Valid(operator, row) => Ok((operator, Some(*row))),
             SessionState::Expired => {
                 Err(ApiError::of(401, "session_expired", "the session is over; sign in again".to_owned()))
             }

@@ -244,7 +244,7 @@ async fn begun(app: &App, begun: Begun) -> Result<Response, ApiError> {
         return Err(ApiError::unauthenticated("the account was disabled meanwhile"));
     };
     let mut view = door(app).await;
-    fill(&mut view, &operator, Some(row));
+    fill(&mut view, &operator, Some(*row));
     let set = [cookies::set_session(&app.config, &begun.session), cookies::set_device(&app.config, &begun.device)];
     Ok(with_cookies(set, (StatusCode::CREATED, Json(view))))
 }

@@ -96,14 +96,19 @@ impl Shared {
             return self.refuse(name, &source, count, "wrong password", now).await;
         };
         if let Some(sealed) = &account.totp {
-            match &claim.code {
-                None => {
-                    self.people.throttle.give_back(name, &source);
-                    return Err(Refusal::CodeNeeded);
-                }
-                Some(code) if self.code_counts(&account, sealed, code, now).await? => {}
-                Some(_) => return self.refuse(name, &source, count, "wrong code", now).await,
+            let Some(code) = &claim.code else {
+                self.people.throttle.give_back(name, &source);
+                return Err(Refusal::CodeNeeded);
+            };
+            // Whoever knows the password could guess codes from many networks.
+            let everywhere = if source.is_known() { source.clone() } else { Source::everywhere() };
+            if !source.is_known() {
+                self.people.throttle.begin(name, &everywhere, now).map_err(Refusal::Wait)?;
             }
+            if !self.code_counts(&account, sealed, code, now).await? {
+                return self.refuse(name, &source, count, "wrong code", now).await;
+            }
+            self.people.throttle.succeeded(name, &everywhere);
         }
         self.people.throttle.succeeded(name, &source);
         self.begin((&account.id, &account.name), "password", from, now).await

@@ -77,6 +77,12 @@ impl Source {
         })
     }
 
+    /// All networks together, for what is guessed with the right password.
+    #[must_use]
+    pub fn everywhere() -> Self {
+        Self::Network("everywhere".to_owned())
+    }
+
     /// As text, unlike that of any other.
     #[must_use]
     pub fn as_str(&self) -> &str {

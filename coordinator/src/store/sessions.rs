@@ -66,7 +66,7 @@ pub struct NewSession<'a> {
 #[derive(Debug)]
 pub enum SessionState {
     /// It may act.
-    Valid(Operator, SessionRow),
+    Valid(Operator, Box<SessionRow>),
     /// Its time has passed, or it was not used for too long.
     Expired,
     /// It is not known, or was ended.
@@ -192,7 +192,7 @@ impl Store {
         let session = SessionRef { id: raw.id.clone(), user_id: raw.user_id.clone(), proved_ms: raw.proved_ms };
         let sites = list("sites", raw.sites.as_deref())?;
         let operator = Operator::signed_in(raw.name.clone(), word("role", &raw.role)?, sites, session);
-        Ok(SessionState::Valid(operator, raw.row()))
+        Ok(SessionState::Valid(operator, Box::new(raw.row())))
     }
 
     /// Whether what somebody came with is still good.

@@ -197,7 +197,9 @@ async fn wrong_passwords_are_answered_alike_and_delay_their_network_but_not_a_kn
     .unwrap();
     assert_eq!((delayed.body["code"].as_str(), delayed.retry_after.is_some()), (Some("sign_in_delayed"), true));
     assert_eq!(stranger.sign_in("ana", PASSWORD).await.unwrap().status, 429);
-    // From the same network, but where ana has signed in before; and she goes on meanwhile.
+    // From another network; from the same one, where ana has signed in before; and she goes on meanwhile.
+    let mut elsewhere = Browser::from(site.api().base(), [127, 0, 2, 1].into()).unwrap();
+    assert_eq!(elsewhere.sign_in("ana", PASSWORD).await.unwrap().status, 201, "failures from elsewhere kept her out");
     assert_eq!(ana.get("/api/v1/hosts").await.unwrap().status, 200);
     assert_eq!(ana.sign_in("ana", PASSWORD).await.unwrap().status, 201);
     let verbs: Vec<String> =
@@ -275,6 +277,28 @@ async fn a_code_of_the_app_counts_once_and_so_does_a_recovery_code() {
     assert_eq!((&account["user"]["totp"], &account["recovery_codes"]), (&json!(true), &json!(9)));
     assert_eq!(ana.call(Method::DELETE, "/api/v1/account/totp", None).await.unwrap().status, 200);
     assert_eq!(signed_in(&site, "ana").await.cookies.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessed_codes_are_delayed_wherever_they_come_from_but_not_where_the_person_has_been() {
+    let site = Site::start(QUIET, &[]).await.unwrap();
+    let mut ana = somebody(&site, "ana", "ops_lead").await;
+    let secret = ana.post("/api/v1/account/totp", json!({})).await.unwrap().body["secret"].clone();
+    let secret = secret.as_str().unwrap();
+    let used = step();
+    let code = json!({"code": totp::code(secret, used)});
+    assert_eq!(ana.post("/api/v1/account/totp/confirm", code).await.unwrap().status, 200);
+    let guess = async |network: u8| {
+        let mut stranger = Browser::from(site.api().base(), [127, 0, network, 1].into()).unwrap();
+        let body = json!({"name": "ana", "password": PASSWORD, "code": "000000"});
+        stranger.post("/api/v1/session", body).await.unwrap().status
+    };
+    for network in 1..=5 {
+        assert_eq!(guess(network).await, 401, "from network {network}");
+    }
+    assert_eq!(guess(6).await, 429, "a sixth network guessed on");
+    let body = json!({"name": "ana", "password": PASSWORD, "code": totp::code(secret, used + 1)});
+    assert_eq!(ana.post("/api/v1/session", body).await.unwrap().status, 201, "her own browser was delayed");
 }
 
 const PUBLIC: &str = "https://farol.example.org";
