@@ -130,7 +130,7 @@ impl Shared {
         let checked = assertion.check(&self.people.challenges, &site, (&holder.user_id, &holder.public), now);
         if let Err(why) = checked {
             let detail = format!("passkey: {why}, from {}", from.network.as_str());
-            self.store.record_sign_in("session.refused", Some(&holder.name), &detail, now).await?;
+            self.store.record_sign_in("session.refused", &holder.name, &detail, now).await?;
             return Err(Refusal::Passkey(why));
         }
         self.store.note_passkey(assertion.credential_id(), now).await?;
@@ -204,8 +204,13 @@ impl Shared {
             Source::Known(_) => "a known browser",
         };
         let verb = if Throttle::delays_after(count) { "session.delayed" } else { "session.refused" };
-        let detail = format!("{why}, attempt {count} from {from}");
-        self.store.record_sign_in(verb, known.as_deref(), &detail, now).await?;
+        match known {
+            Some(known) => {
+                let detail = format!("{why}, attempt {count} from {from}");
+                self.store.record_sign_in(verb, &known, &detail, now).await?;
+            }
+            None => self.store.record_stranger(from, now).await?,
+        }
         Err(Refusal::Wrong)
     }
 

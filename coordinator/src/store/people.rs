@@ -494,10 +494,41 @@ impl Store {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn record_sign_in(&self, verb: &str, user: Option<&str>, detail: &str, now: Timestamp) -> Result<()> {
+    pub async fn record_sign_in(&self, verb: &str, user: &str, detail: &str, now: Timestamp) -> Result<()> {
         let mut write = self.state().write().await?;
-        let user = user.unwrap_or("unknown");
         audit::insert(&mut write, entry("unknown", verb, user, detail, now)).await?;
+        write.commit().await
+    }
+
+    /// Counts an attempt for a name that nobody has. Those are told together, at
+    /// most once a minute, so that strangers do not fill the record; each costs
+    /// as much time as one that is told.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn record_stranger(&self, from: &str, now: Timestamp) -> Result<()> {
+        const NAME: &str = "sign_in.strangers";
+        const TOLD_EVERY_MS: i64 = 60_000;
+        let mut write = self.state().write().await?;
+        let row: Option<(String,)> = sqlx::query_as("select value from setting where name = $1")
+            .bind(NAME)
+            .fetch_optional(&mut *write)
+            .await
+            .context("count an attempt")?;
+        let known = row.as_ref().and_then(|(value,)| value.split_once(' '));
+        let (told, count) = known.and_then(|(ms, n)| Some((ms.parse().ok()?, n.parse().ok()?))).unwrap_or((0, 0));
+        let (mut told, mut count): (i64, u64) = (told, count + 1);
+        if now.as_ms() - told >= TOLD_EVERY_MS {
+            let detail = format!("{count} attempts for names that nobody has, the last from {from}");
+            audit::insert(&mut write, entry("unknown", "session.refused", "unknown", &detail, now)).await?;
+            (told, count) = (now.as_ms(), 0);
+        }
+        sqlx::query("insert into setting (name, value) values ($1, $2) on conflict (name) do update set value = $2")
+            .bind(NAME)
+            .bind(format!("{told} {count}"))
+            .execute(&mut *write)
+            .await
+            .context("count an attempt")?;
         write.commit().await
     }
 

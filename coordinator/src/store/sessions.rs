@@ -20,6 +20,8 @@ use crate::{
 
 /// A session is written to at most this often, in ms.
 const SEEN_EVERY_MS: i64 = 60_000;
+/// How long a browser is known that signs nobody in, in ms.
+const DEVICE_MS: i64 = 180 * 86_400_000;
 /// How long an ended session is known, in ms.
 const REMEMBERED_MS: i64 = 30 * 86_400_000;
 
@@ -319,7 +321,7 @@ impl Store {
         Ok(ended)
     }
 
-    /// Forgets sessions that ended long ago.
+    /// Forgets sessions that ended long ago, and browsers not seen for long.
     ///
     /// # Errors
     /// The store failed.
@@ -331,6 +333,11 @@ impl Store {
             .execute(&mut *write)
             .await
             .context("forget old sessions")?;
+        sqlx::query("delete from known_device where seen_ms < $1")
+            .bind(now.plus_ms(-DEVICE_MS).as_ms())
+            .execute(&mut *write)
+            .await
+            .context("forget old devices")?;
         write.commit().await
     }
 }

@@ -189,3 +189,22 @@ async fn a_session_has_two_limits_one_secret_at_a_time_and_ends_with_its_account
     let last = Change { disabled: Some(true), ..Change::default() };
     assert!(store.change_user(&admin, "bia", last, start).await.is_err(), "nobody could manage accounts any more");
 }
+
+#[tokio::test]
+async fn strangers_are_told_of_together_once_a_minute() {
+    let (_folder, store) = store().await;
+    let start = now();
+    for n in 0..50 {
+        store.record_stranger("192.0.2.0/24", start.plus_ms(n * 1000)).await.expect("counted");
+    }
+    store.record_stranger("198.51.100.0/24", start.plus_ms(60_000)).await.expect("counted");
+    let entries = store.audit(&crate::store::Cursor::start(), 10).await.expect("read").items;
+    let told: Vec<&str> = entries.iter().map(|entry| entry.detail.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "50 attempts for names that nobody has, the last from 198.51.100.0/24",
+            "1 attempts for names that nobody has, the last from 192.0.2.0/24"
+        ]
+    );
+}
