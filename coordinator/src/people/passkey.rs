@@ -448,8 +448,9 @@ mod tests {
             let field = &mut document["response"]["attestationObject"];
             let mut bytes = BASE64URL_NOPAD.decode(field.as_str().expect("text").as_bytes()).expect("base64url");
             for _ in 0..random.usize(1..4) {
-                let at = random.usize(..bytes.len());
+                let at = random.usize(..bytes.len().max(1));
                 match random.u8(..4) {
+                    _ if bytes.is_empty() => break,
                     0 => drop(bytes.remove(at)),
                     1 => bytes.insert(at, random.u8(..)),
                     2 => bytes[at] ^= 1 << random.u8(..8),
