@@ -63,6 +63,8 @@ async fn r3(store: &Store, by: &Operator) -> (farol_protocol::ActionId, PlanHash
         at_least: RiskClass::R3,
         finding_id: None,
         effect_key: None,
+        seen: None,
+        look_id: None,
     };
     let (action, _) = proposal.plan(now()).expect("a plan");
     store.propose(&action, None).await.expect("proposed");
@@ -77,7 +79,7 @@ async fn approve(store: &Store, by: &Operator, (id, hash): &(farol_protocol::Act
         body: String::new(),
         effect_key: format!("{id}/{}", by.name()),
     };
-    store.approve(by, *id, hash, Approval { comment: "", signature: None }, note, now()).await
+    store.approve(by, *id, hash, Approval { comment: "", signature: None, hold: false }, note, now()).await
 }
 
 #[tokio::test]
