@@ -28,6 +28,7 @@ use crate::{
     metrics::Metrics,
     notify::{Heartbeat, Mailer},
     output::Outputs,
+    people::People,
     quiet,
     record::Sealing,
     remediation::Switch,
@@ -61,6 +62,8 @@ pub struct Shared {
     pub catalogue: catalogue::Live,
     /// Systems that checks ask with credentials.
     pub integrations: Integrations,
+    /// Who signs in, and how.
+    pub people: People,
     /// Who is connected.
     pub fleet: Fleet,
     /// Secrets of hosts that sign their requests.

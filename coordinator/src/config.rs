@@ -17,6 +17,7 @@ use crate::{
     access::{self, Access},
     error::{Error, Result},
     history::Keep,
+    people::Limits,
 };
 
 /// Default folder of the coordinator's data.
@@ -52,6 +53,10 @@ struct File {
     allowed_origins: Option<Vec<String>>,
     ingest_networks: Option<Vec<String>>,
     signals_token_file: Option<PathBuf>,
+    http_tls_cert: Option<PathBuf>,
+    http_tls_key: Option<PathBuf>,
+    session_idle: Option<String>,
+    session_lifetime: Option<String>,
 }
 
 /// What the coordinator runs with.
@@ -91,6 +96,10 @@ pub struct Config {
     pub internal_token: Option<String>,
     /// Who may reach the API from where.
     pub access: Access,
+    /// Files of the certificate and the key with which the API speaks TLS.
+    pub http_tls: Option<(PathBuf, PathBuf)>,
+    /// How long people stay signed in.
+    pub sessions: Limits,
 }
 
 /// How mail leaves.
@@ -281,7 +290,29 @@ impl Config {
                 },
                 env,
             )?,
+            http_tls: match (
+                env("FAROL_HTTP_TLS_CERT").map(PathBuf::from).or(file.http_tls_cert),
+                env("FAROL_HTTP_TLS_KEY").map(PathBuf::from).or(file.http_tls_key),
+            ) {
+                (Some(cert), Some(key)) => Some((cert, key)),
+                (None, None) => None,
+                _ => {
+                    return Err(Error::Config(
+                        "FAROL_HTTP_TLS_CERT and FAROL_HTTP_TLS_KEY go together; set both, or neither".to_owned(),
+                    ));
+                }
+            },
+            sessions: sessions(
+                duration("FAROL_SESSION_IDLE", &text(None, "FAROL_SESSION_IDLE", file.session_idle, "12h"))?,
+                duration("FAROL_SESSION_LIFETIME", &text(None, "FAROL_SESSION_LIFETIME", file.session_lifetime, "7d"))?,
+            )?,
         })
+    }
+
+    /// Whether browsers reach the API by https: then cookies are for https only.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.http_tls.is_some() || self.public_url.as_ref().is_some_and(|url| url.starts_with("https://"))
     }
 }
 
@@ -360,6 +391,16 @@ fn history(minutes: Duration, hours: Duration) -> Result<Keep> {
     Ok(Keep { minutes, hours })
 }
 
+fn sessions(idle: Duration, lifetime: Duration) -> Result<Limits> {
+    if lifetime < idle {
+        return Err(Error::Config(
+            "FAROL_SESSION_LIFETIME is less than FAROL_SESSION_IDLE; a session ends with its lifetime at the latest"
+                .to_owned(),
+        ));
+    }
+    Ok(Limits { idle, lifetime })
+}
+
 fn boolean(name: &str, value: &str) -> Result<bool> {
     match value.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
@@ -402,6 +443,8 @@ mod tests {
         assert!(says(&[("FAROL_HEARTBEAT", "often")]).contains("FAROL_HEARTBEAT"));
         assert!(says(&[("AGENTIC_LLM_ENABLED", "perhaps")]).contains("AGENTIC_LLM_ENABLED"));
         assert!(says(&[("DESK_ROOT_NOTIFY_EMAIL", "root@example.org")]).contains("FAROL_SMTP_URL"));
+        assert!(says(&[("FAROL_HTTP_TLS_CERT", "cert.pem")]).contains("FAROL_HTTP_TLS_KEY"));
+        assert!(says(&[("FAROL_SESSION_LIFETIME", "1h")]).contains("FAROL_SESSION_IDLE"));
         assert!(says(&[("DESK_OPS_NTFY_TOPIC", "a b")]).contains("DESK_OPS_NTFY_TOPIC"));
         assert!(says(&[("FAROL_NTFY_URL", "ntfy.sh")]).contains("FAROL_NTFY_URL"));
         for url in ["farol.lan", "https://", "https://farol.lan/?a=b", "https://me:secret@farol.lan"] {

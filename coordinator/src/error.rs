@@ -121,6 +121,12 @@ pub enum Error {
     /// The request is well formed but cannot be done.
     #[error("{0}")]
     Refused(String),
+    /// The name is not one that people and tokens can have.
+    #[error("{0}")]
+    InvalidName(String),
+    /// The password is not one that is taken.
+    #[error("{0}")]
+    InvalidPassword(String),
     /// The caller's role does not allow it.
     #[error("{0}")]
     Forbidden(String),

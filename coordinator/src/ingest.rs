@@ -22,6 +22,7 @@ use crate::{
     error::Error,
     events::Noun,
     fleet::http::Denied,
+    http::permissions::Permission,
     http_keys::HttpKeys,
     roster::Role,
     store::{
@@ -136,21 +137,16 @@ pub(crate) async fn bearer(app: &Shared, headers: &HeaderMap, now: Timestamp) ->
         return Ok(Sender::Host(host));
     }
     match app.store.authenticate(token, now).await? {
-        TokenState::Valid(operator) if ROLES.contains(&operator.role()) => Ok(Sender::Anyone),
-        TokenState::Valid(operator) => Err(Refusal::Forbidden(
-            "forbidden",
-            format!("posting telemetry needs one of the roles {}; this token is {}", roles(), operator.role()),
-        )),
+        TokenState::Valid(operator) if Permission::Ingest.refusal(&operator, true).is_none() => Ok(Sender::Anyone),
+        TokenState::Valid(operator) => {
+            Err(Refusal::Forbidden("forbidden", Permission::Ingest.refusal(&operator, true).unwrap_or_default()))
+        }
         TokenState::Expired => Err(unknown("token_expired", "the token has expired; ask for a new one")),
         TokenState::Unknown => Err(unknown(
             "unauthenticated",
             "the token is not known here; make one with `farol host key add` or `farol token create`",
         )),
     }
-}
-
-fn roles() -> String {
-    ROLES.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Stores what a host posted and answers once it is committed. The same

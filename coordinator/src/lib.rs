@@ -28,6 +28,7 @@ pub mod jobs;
 pub mod metrics;
 pub mod notify;
 pub mod output;
+pub mod people;
 pub mod quiet;
 pub mod record;
 pub mod remediation;
@@ -93,6 +94,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     let store = Store::open(&config.data_dir).await?;
     let trust = fleet::Trust::open(&config.data_dir.join("pki"))?;
 
+    let tls = config.http_tls.as_ref().map(|(cert, key)| http::tls(cert, key)).transpose()?;
     let http = listen(config.http_addr)?;
     let southbound = listen(config.southbound_addr)?;
     let addresses = Addresses { http: local(&http)?, southbound: local(&southbound)? };
@@ -116,6 +118,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
         schedule: Schedule::new(&registry, now, fastrand::f64),
         llm: ollama(&config)?,
         mailer: mailer(&config)?,
+        people: people::People::new(&config.data_dir)?,
         fleet: fleet::Fleet::default(),
         http_keys: http_keys::HttpKeys::open_or_create(&config.data_dir)?,
         trust,
@@ -145,6 +148,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
 
     tracing::info!(http = %addresses.http, southbound = %addresses.southbound,
         ca_fingerprint = app.trust.present().authority.root_fingerprint(), "the coordinator listens");
+    invite(&app, addresses.http).await?;
     farol_agent::systemd::ready();
     if let Some(ready) = ready {
         // Whoever asked may not wait any more.
@@ -159,7 +163,7 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     jobs::start(&app, text, &producers, &stop);
     producers.spawn(checks::run(app.clone(), stop.clone()));
     producers.spawn(fleet::serve(Southbound { app: app.clone() }, southbound, stop.clone()));
-    http::serve(http, http::router(app.clone()), stop.clone()).await;
+    http::serve(http, http::router(app.clone()), tls, stop.clone()).await;
     stop.cancel();
     farol_agent::systemd::stopping();
     producers.close();
@@ -175,6 +179,22 @@ pub async fn run(config: Config, ready: Option<oneshot::Sender<Addresses>>, stop
     }
     app.store.close().await;
     tracing::info!("the coordinator has stopped");
+    Ok(())
+}
+
+/// Where nobody can get in yet, whoever reads the log can.
+async fn invite(app: &App, http: SocketAddr) -> Result<()> {
+    if app.store.anybody().await? != (false, false) {
+        return Ok(());
+    }
+    let secret = app.people.first_run.open(Timestamp::now())?;
+    let scheme = if app.config.http_tls.is_some() { "https" } else { "http" };
+    let base = app.config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{http}"));
+    // What follows the `#` stays in the browser: it is in no log of a proxy.
+    tracing::warn!(
+        first_run.url = format!("{base}{}#{}", http::FIRST_RUN, secret.expose()),
+        "there is no account yet: open this address within an hour to make the first one, or run `farol user add`"
+    );
     Ok(())
 }
 

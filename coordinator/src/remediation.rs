@@ -215,7 +215,10 @@ impl Shared {
         }
         self.switch.may_begin(&row, &host)?;
         let signature = match row.state {
-            State::Proposed => signatures::of_approval(&self.store, by, &row, &host, signatures).await?,
+            State::Proposed => {
+                let webauthn = crate::people::passkey::site(&self.config).ok();
+                signatures::of_approval(&self.store, by, &row, &host, signatures, webauthn.as_ref()).await?
+            }
             _ => None,
         };
         let hold = self.config.approval_hold;

@@ -12,7 +12,7 @@ mod verify;
 pub use judge::{Operator, Role, Why, judge};
 pub use key::{KeyError, PublicKey, sign_ed25519};
 use serde::{Deserialize, Serialize};
-pub use verify::{WebAuthn, verify};
+pub use verify::{WebAuthn, verify, verify_challenge};
 
 use crate::PlanHash;
 

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod application;
+pub mod browser;
 pub mod captor;
 pub mod dns;
 pub mod engine;
@@ -23,11 +24,13 @@ pub mod signer;
 pub mod site;
 pub mod smtp;
 pub mod standin;
+pub mod totp;
 pub mod traefik;
 pub mod wait;
 pub mod wazuh;
 
 pub use api::Api;
+pub use browser::Browser;
 pub use proxy::Proxy;
 pub use site::{Agent, Site};
 pub use wait::wait_until;

@@ -208,3 +208,23 @@ pub async fn json(command: &mut Command) -> Result<Value> {
 pub fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
+
+/// Runs a program that reads `input` from standard input to its end and prints
+/// one JSON document.
+///
+/// # Errors
+/// It failed, or printed something else; the message holds its standard error.
+pub async fn json_with_input(command: &mut Command, input: &str) -> Result<Value> {
+    use tokio::io::AsyncWriteExt as _;
+
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("run a program")?;
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    stdin.write_all(input.as_bytes()).await.context("write to it")?;
+    drop(stdin);
+    let output = child.wait_with_output().await?;
+    if !output.status.success() {
+        bail!("{:?} ended with {}: {}", command.as_std(), output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    serde_json::from_slice(&output.stdout).context("not JSON")
+}

@@ -136,3 +136,61 @@ impl Passkey {
             "client_data": BASE64URL_NOPAD.encode(client_data.as_bytes())}))
     }
 }
+
+impl Passkey {
+    /// The credential's id.
+    #[must_use]
+    pub fn id(&self) -> String {
+        BASE64URL_NOPAD.encode(digest(&SHA256, self.key.public_key().as_ref()).as_ref())
+    }
+
+    /// The key's id, as a policy's export names it.
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        key_id(self.key.public_key().as_ref())
+    }
+
+    /// What `navigator.credentials.create` gives for a challenge: no attestation,
+    /// and the COSE key of ES256 behind the authenticator data.
+    #[must_use]
+    pub fn create(&self, challenge: &str, how: &Ceremony) -> Value {
+        let client_data =
+            json!({"type": "webauthn.create", "challenge": challenge, "origin": how.origin, "crossOrigin": false})
+                .to_string();
+        let point = self.key.public_key().as_ref();
+        let cose =
+            [&[0xa5_u8, 1, 2, 3, 0x26, 0x20, 1, 0x21, 0x58, 0x20], &point[1..33], &[0x22, 0x58, 0x20], &point[33..]]
+                .concat();
+        let credential = digest(&SHA256, point);
+        let data = [
+            digest(&SHA256, how.rp_id.as_bytes()).as_ref(),
+            &[how.flags | 0x40],
+            &[0, 0, 0, 0],
+            &[0; 16],
+            &[0, 32],
+            credential.as_ref(),
+            &cose,
+        ]
+        .concat();
+        let length = u8::try_from(data.len()).unwrap_or(u8::MAX);
+        let object =
+            [b"\xa3\x63fmt\x64none\x67attStmt\xa0\x68authData\x58".as_slice(), &[length], data.as_slice()].concat();
+        json!({"id": self.id(), "rawId": self.id(), "type": "public-key", "authenticatorAttachment": "platform",
+            "clientExtensionResults": {},
+            "response": {"clientDataJSON": BASE64URL_NOPAD.encode(client_data.as_bytes()),
+                "attestationObject": BASE64URL_NOPAD.encode(&object), "transports": ["internal"]}})
+    }
+
+    /// What `navigator.credentials.get` gives for a challenge.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn get(&self, challenge: &str, how: &Ceremony) -> Result<Value> {
+        let how = Ceremony { challenge: Some(challenge.to_owned()), ..how.clone() };
+        let signed = self.sign("", &how)?;
+        Ok(json!({"id": self.id(), "rawId": self.id(), "type": "public-key", "authenticatorAttachment": "platform",
+            "clientExtensionResults": {},
+            "response": {"clientDataJSON": signed["client_data"], "authenticatorData": signed["authenticator_data"],
+                "signature": signed["signature"]}}))
+    }
+}

@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::{Data, Lifetime, output};
 use crate::{
-    auth::Operator,
+    auth::{Operator, Scope},
     config::{Config, Flags},
     error::{Error, Result},
     roster::Role,
-    store::Store,
+    store::{Store, tokens::TokenSpec},
 };
 
 #[derive(Serialize)]
@@ -67,15 +67,24 @@ pub(super) async fn revoke_host(data: &Data, name: &str) -> Result<()> {
     output::line(&format!("{name} is revoked"))
 }
 
-/// Makes an API token.
-pub(super) async fn create_token(data: &Data, name: &str, role: Role, ttl: Lifetime, json: bool) -> Result<()> {
+/// Makes an API token. The person it belongs to stands behind
+/// its name.
+pub(super) async fn create_token(
+    data: &Data,
+    (name, owner): (&str, Option<&str>),
+    role: Role,
+    scope: Scope,
+    ttl: Lifetime,
+    json: bool,
+) -> Result<()> {
     let (_, store) = open(data).await?;
     let now = Timestamp::now();
     let expires_at = match ttl {
         Lifetime::For(ttl) => Some(now.plus(ttl)),
         Lifetime::Forever => None,
     };
-    let new = store.create_token(&Operator::local_administrator(), name, role, expires_at, now).await?;
+    let spec = TokenSpec { name, owner, role, scope, expires_at };
+    let new = store.create_scoped_token(&Operator::local_administrator(), spec, now).await?;
     store.close().await;
     if json {
         return output::json(&TokenCreated { token: &new.token, name, role, expires_at: new.expires_at });
@@ -211,8 +220,9 @@ mod tests {
         let data = Data { config: None, data_dir: Some(folder.path().join("farol")) };
         let name: HostId = "vm112".parse().expect("valid");
         add_host(&data, &name, Duration::from_secs(60), true).await.expect("added");
-        create_token(&data, "ana", Role::OpsLead, Lifetime::Forever, true).await.expect("made");
-        let again = create_token(&data, "ana", Role::OpsLead, Lifetime::Forever, true).await.expect_err("taken");
+        let make = || create_token(&data, ("ana", None), Role::OpsLead, Scope::default(), Lifetime::Forever, true);
+        make().await.expect("made");
+        let again = make().await.expect_err("taken");
         assert!(again.to_string().contains("`ana` exists already"), "{again}");
         let revoked = revoke_host(&data, "vm112").await.expect_err("never enrolled");
         assert_eq!(revoked.exit_code(), 1);

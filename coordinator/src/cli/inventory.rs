@@ -117,10 +117,12 @@ pub(super) async fn tokens(data: &Data, as_json: bool) -> Result<()> {
         .map(|token| {
             let end = token.expires_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
             let revoked = token.revoked_at.map(|at| at.to_string()).unwrap_or_default();
-            vec![token.name, token.role.to_string(), token.created_at.to_string(), end, revoked]
+            let used = token.used_at.map(|at| at.to_string()).unwrap_or_default();
+            let owner = token.owner.unwrap_or_default();
+            vec![token.name, owner, token.role.to_string(), token.created_at.to_string(), used, end, revoked]
         })
         .collect();
-    output::table(&["TOKEN", "ROLE", "MADE", "ENDS", "REVOKED"], rows)
+    output::table(&["TOKEN", "OWNER", "ROLE", "MADE", "USED", "ENDS", "REVOKED"], rows)
 }
 
 /// Ends an API token.

@@ -24,13 +24,17 @@ mod schema;
 mod show;
 mod signing_keys;
 mod topology;
+mod users;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use farol_protocol::{ActionId, ActionKind, CheckId, HostId};
 
-use crate::{action::State, config::Flags, error::Result, integrations::Kind, roster::Role};
+use crate::{
+    action::State, auth::Scope, config::Flags, error::Result, http::permissions::Permission, integrations::Kind,
+    roster::Role,
+};
 
 /// Farol watches a small fleet of servers and mends it when a person agrees.
 #[derive(Debug, Parser)]
@@ -57,6 +61,9 @@ pub enum Once {
     /// Let hosts in and out
     #[command(subcommand)]
     Host(HostCommand),
+    /// Accounts of people
+    #[command(subcommand)]
+    User(users::UserCommand),
     /// API tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -663,6 +670,15 @@ pub enum TokenCommand {
         /// How long it can be used, or `never`
         #[arg(long, default_value = "30d", value_parser = lifetime)]
         ttl: Lifetime,
+        /// The person whose token it is: what it does counts as done by them
+        #[arg(long, value_name = "USER")]
+        owner: Option<String>,
+        /// It may only read
+        #[arg(long)]
+        read_only: bool,
+        /// Only this of its role, such as propose; several times for several
+        #[arg(long = "permission", value_name = "PERMISSION", value_parser = permission)]
+        permissions: Vec<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -697,7 +713,7 @@ pub enum SigningKeyCommand {
         /// Name of the key's file; of the operator too, unless --operator says it
         #[arg(value_parser = token_name, required_unless_present = "operator")]
         name: Option<String>,
-        /// Whose key it is: the name of their API token
+        /// Whose key it is: the person's name, or that of a token of nobody
         #[arg(long, value_name = "NAME", value_parser = token_name)]
         operator: Option<String>,
         /// Where the private key is, or is to be [default: ~/.config/farol/NAME.pem]
@@ -712,7 +728,7 @@ pub enum SigningKeyCommand {
         /// The key, as `farol key add` and `farol key list --json` print it
         #[arg(value_name = "ed25519:…")]
         public: farol_protocol::signing::PublicKey,
-        /// Whose key it is: the name of their API token
+        /// Whose key it is: the person's name, or that of a token of nobody
         #[arg(long, value_name = "NAME", value_parser = token_name)]
         operator: String,
         /// How to reach the coordinator.
@@ -796,8 +812,11 @@ pub async fn run(command: Once) -> Result<()> {
             inventory::accept(&data, &name, machine.as_deref(), boot.as_deref()).await
         }
         Once::Host(HostCommand::Rename { old, new, data }) => inventory::rename(&data, &old, &new).await,
-        Once::Token(TokenCommand::Create { name, role, ttl, json, data }) => {
-            admin::create_token(&data, &name, role, ttl, json).await
+        Once::User(command) => users::run(command).await,
+        Once::Token(TokenCommand::Create { name, role, ttl, owner, read_only, permissions, json, data }) => {
+            let permissions = Some(permissions).filter(|list| !list.is_empty());
+            let scope = Scope { read_only, permissions, sites: None };
+            admin::create_token(&data, (&name, owner.as_deref()), role, scope, ttl, json).await
         }
         Once::Key(SigningKeyCommand::Add { name, operator, file, to }) => {
             let operator = operator.or_else(|| name.clone()).unwrap_or_default();
@@ -898,18 +917,18 @@ fn action_kind(text: &str) -> Result<ActionKind, String> {
     ActionKind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| format!("use one of {}", names()))
 }
 
-/// The record shows who did what: a token must not pass for a persona, the
-/// coordinator or the local administrator.
+/// What a token can be limited to.
+fn permission(text: &str) -> Result<String, String> {
+    let known = Permission::OF_TOKENS.map(Permission::as_str);
+    known
+        .into_iter()
+        .find(|known| *known == text)
+        .map(str::to_owned)
+        .ok_or_else(|| format!("use one of {}", known.join(", ")))
+}
+
 fn token_name(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
-    if !(1..=64).contains(&text.len()) || !text.chars().all(allowed) {
-        return Err("a name has 1 to 64 ASCII letters, digits and `._-@`".to_owned());
-    }
-    let persona = crate::roster::ROSTER.iter().any(|member| member.id.as_str().eq_ignore_ascii_case(text));
-    if persona || ["farol", "cli"].iter().any(|reserved| reserved.eq_ignore_ascii_case(text)) {
-        return Err(format!("`{text}` is reserved; choose the name of a person or a program"));
-    }
-    Ok(text.to_owned())
+    crate::auth::check_name(text).map(|()| text.to_owned())
 }
 
 #[cfg(test)]
@@ -942,6 +961,11 @@ mod tests {
             "farol host accept vm112 --machine 0123456789ab",
             "farol host accept vm112 --boot 0123456789ab",
             "farol host rename vm112 web-1",
+            "farol user add ana --role ops_lead --json",
+            "farol user list --json",
+            "farol user disable ana",
+            "farol user passwd ana --reset-second-factor --data-dir d",
+            "farol token create --name ci --role devops --owner ana --read-only --permission ops_view",
             "farol token list --json",
             "farol token revoke ana",
             "farol ca status --json",
@@ -1027,6 +1051,10 @@ mod tests {
             "farol ca rotate --root --finish",
             "farol ca rotate --force",
             "farol host add vm112 --ttl soon",
+            "farol user add ana",
+            "farol user add A7 --role seo",
+            "farol user add ana --role seo --password secret",
+            "farol token create --name ci --role devops --permission everything",
             "farol token create --name ana",
             "farol token create --name ana --role root",
             "farol token create --name A7 --role seo",

@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use farol_pki::files;
 use farol_protocol::{
     PlanHash,
-    signing::{PublicKey, Signature, sign_ed25519},
+    signing::{PublicKey, Signature, SignatureAlgorithm, sign_ed25519},
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
@@ -99,17 +99,32 @@ pub(super) async fn revoke(to: &Connection, key_id: &str) -> Result<()> {
 
 /// Prints the operators as a host's policy lists them.
 pub(super) async fn export(to: &Connection) -> Result<()> {
-    let operators = operators(&keys(&Client::new(to)?).await?);
+    let client = Client::new(to)?;
+    let operators = operators(&keys(&client).await?);
     if operators.is_empty() {
         return Err(Error::Refused("no operator has a key in use; make one with `farol key add`".to_owned()));
     }
+    let door: Value = client.get(&["session"], &[]).await?;
+    let passkeys = &door["passkeys"];
+    let with_passkeys = passkeys["available"] == true && has_passkeys(&operators);
     if to.json {
-        return output::json(&json!({"operators": operators}));
+        let webauthn = with_passkeys.then(|| json!({"rp_id": passkeys["rp_id"], "origin": passkeys["origin"]}));
+        return output::json(&json!({"operators": operators, "webauthn": webauthn}));
     }
     eprintln!(
         "Compare each key's id, in the comment, with what its owner sees in `farol key list`, before you paste this."
     );
-    output::line(yaml(&operators).trim_end())
+    let mut text = yaml(&operators);
+    if with_passkeys {
+        let (rp_id, origin) = (quoted(&passkeys["rp_id"]), quoted(&passkeys["origin"]));
+        text.push_str(&format!("webauthn: {{rp_id: {rp_id}, origin: {origin}}}\n"));
+    }
+    output::line(text.trim_end())
+}
+
+fn has_passkeys(operators: &[Value]) -> bool {
+    let keys = operators.iter().flat_map(|operator| operator["keys"].as_array().into_iter().flatten());
+    keys.filter_map(Value::as_str).any(|key| key.starts_with(SignatureAlgorithm::WebauthnEs256.as_str()))
 }
 
 /// The signature with the key in `file`, under the name it is registered for.
@@ -158,11 +173,12 @@ fn operators(keys: &[Value]) -> Vec<Value> {
 
 /// Every text is quoted: what the coordinator answers is pasted into a file
 /// that decides whom a host obeys.
+fn quoted(value: &Value) -> String {
+    let clean: String = value.as_str().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+    format!("'{}'", clean.replace('\'', "''"))
+}
+
 fn yaml(operators: &[Value]) -> String {
-    let quoted = |value: &Value| {
-        let clean: String = value.as_str().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
-        format!("'{}'", clean.replace('\'', "''"))
-    };
     let mut text = String::from("operators:\n");
     for operator in operators {
         text.push_str(&format!("- name: {}\n", quoted(&operator["name"])));

@@ -24,7 +24,7 @@ use crate::{
     text::{clock, say, severity_word},
 };
 
-const STYLE: &str = "body{font:18px/1.5 system-ui,sans-serif;margin:0;background:#f4f5f7;color:#1b1f24}\
+pub(super) const STYLE: &str = "body{font:18px/1.5 system-ui,sans-serif;margin:0;background:#f4f5f7;color:#1b1f24}\
 main{max-width:34rem;margin:0 auto;padding:1.5rem}h1{font-size:1.35rem;line-height:1.3;overflow-wrap:anywhere}\
 dl{background:#fff;border-radius:.75rem;padding:1rem;margin:1rem 0}dt{color:#57606a;font-size:.85rem}\
 dd{margin:0 0 .6rem;overflow-wrap:anywhere}button{width:100%;min-height:3.5rem;font:inherit;font-weight:600;border:0;\

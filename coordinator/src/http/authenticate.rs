@@ -1,15 +1,16 @@
-//! The gate before every handler: method, token, role and query parameters,
-//! in this order, before any body is read.
+//! The gate before every handler: method, token or session, permission and
+//! query parameters, in this order, before any body is read.
 
 use axum::{
     extract::{MatchedPath, Query, Request, State},
-    http::{HeaderMap, Uri, header},
+    http::{HeaderMap, Method, Uri, header},
     middleware::Next,
     response::Response,
 };
 use farol_protocol::Timestamp;
 
 use super::{
+    cookies,
     permissions::{self, Found, Permission, Row},
     problem::ApiError,
 };
@@ -17,8 +18,10 @@ use crate::{
     access::{Access, Peer, same_secret},
     app::App,
     auth::Operator,
-    roster::Role,
-    store::tokens::TokenState,
+    store::{
+        sessions::{SessionRow, SessionState},
+        tokens::TokenState,
+    },
 };
 
 /// Header of the coordinator's own workers.
@@ -56,8 +59,10 @@ pub(super) async fn gate(State(app): State<App>, mut request: Request, next: Nex
             request.extensions_mut().insert(sender);
         }
         permission => {
-            let operator = operator(&app, request.headers()).await?;
-            allow(operator.role(), permission)?;
+            let (operator, _) = operator(&app, request.headers(), request.method()).await?;
+            if let Some(why) = permission.refusal(&operator, row.writes) {
+                return Err(ApiError::forbidden(why));
+            }
             request.extensions_mut().insert(operator);
         }
     }
@@ -72,10 +77,36 @@ pub(super) async fn gate(State(app): State<App>, mut request: Request, next: Nex
         .map_err(|error| ApiError::internal(&format!("a handler ended early: {error}")))
 }
 
-async fn operator(app: &App, headers: &HeaderMap) -> Result<Operator, ApiError> {
+/// Who calls: by token where one came, else by session.
+pub(super) async fn operator(
+    app: &App,
+    headers: &HeaderMap,
+    method: &Method,
+) -> Result<(Operator, Option<SessionRow>), ApiError> {
+    let now = Timestamp::now();
+    if !headers.contains_key(header::AUTHORIZATION)
+        && let Some(secret) = cookies::session(&app.config, headers)
+    {
+        // Browsers send cookies whoever asks; a token only our own programs send.
+        if !method.is_safe() && !cookies::from_our_page(app, headers) {
+            return Err(ApiError::of(
+                403,
+                "origin_not_allowed",
+                "a page of another address asked for this; open the console at the coordinator's own address"
+                    .to_owned(),
+            ));
+        }
+        return match app.store.session(secret.expose(), app.config.sessions, now).await? {
+            SessionState::Valid(operator, row) => Ok((operator, Some(*row))),
+            SessionState::Expired => {
+                Err(ApiError::of(401, "session_expired", "the session is over; sign in again".to_owned()))
+            }
+            SessionState::Unknown => Err(ApiError::unauthenticated("the session has ended; sign in again")),
+        };
+    }
     let token = bearer(headers)?;
-    match app.store.authenticate(token, Timestamp::now()).await? {
-        TokenState::Valid(operator) => Ok(operator),
+    match app.store.authenticate(token, now).await? {
+        TokenState::Valid(operator) => Ok((operator, None)),
         TokenState::Expired => Err(ApiError::token_expired()),
         TokenState::Unknown => {
             Err(ApiError::unauthenticated("the token is not known here; make one with `farol token create`"))
@@ -85,7 +116,7 @@ async fn operator(app: &App, headers: &HeaderMap) -> Result<Operator, ApiError> 
 
 fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
-        return Err(ApiError::unauthenticated("a token is needed: send `authorization: Bearer TOKEN`"));
+        return Err(ApiError::unauthenticated("sign in, or send `authorization: Bearer TOKEN`"));
     };
     value
         .to_str()
@@ -95,15 +126,6 @@ fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
         .map(|(_, token)| token.trim())
         .filter(|token| !token.is_empty())
         .ok_or_else(|| ApiError::unauthenticated("the authorization header is not `Bearer TOKEN`"))
-}
-
-fn allow(role: Role, permission: Permission) -> Result<(), ApiError> {
-    let roles = permission.roles();
-    if roles.contains(&role) {
-        return Ok(());
-    }
-    let may = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
-    Err(ApiError::forbidden(format!("{} needs one of the roles {may}; this token is {role}", permission.purpose())))
 }
 
 fn internal(configured: Option<&str>, headers: &HeaderMap) -> Result<(), ApiError> {
@@ -131,7 +153,7 @@ fn check_query(row: &Row, uri: &Uri) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{HeaderValue, Method};
+    use axum::http::HeaderValue;
 
     use super::*;
 
@@ -166,15 +188,6 @@ mod tests {
         assert!(said(Some("x"), HeaderMap::new()).contains("missing"));
         assert!(said(Some("x"), headers(INTERNAL_TOKEN, "y")).contains("wrong"));
         assert!(internal(Some("x"), &headers(INTERNAL_TOKEN, "x")).is_ok());
-    }
-
-    #[test]
-    fn a_weak_role_hears_which_roles_may() {
-        assert!(allow(Role::Devops, Permission::Propose).is_ok());
-        let said = format!("{:?}", allow(Role::Seo, Permission::Decide));
-        for words in ["deciding on actions", "super_admin, ops_lead, agentic_operator", "this token is seo"] {
-            assert!(said.contains(words), "{said}");
-        }
     }
 
     #[test]

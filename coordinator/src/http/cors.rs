@@ -1,5 +1,5 @@
-//! Pages of other origins in browsers. Answers to them carry no cookies' worth:
-//! the API takes tokens in a header, so credentials are never allowed.
+//! Pages of other origins in browsers. They may call with a token in a header;
+//! credentials are never allowed, so that no cookie of a session goes with it.
 
 use std::time::Duration;
 

@@ -7,18 +7,29 @@ use axum::{
     http::HeaderMap,
     response::sse::{Event, KeepAlive, Sse},
 };
+use farol_protocol::Timestamp;
 use futures_util::{Stream, stream};
 use serde::Deserialize;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::{
+    sync::{
+        broadcast::{Receiver, error::RecvError},
+        watch,
+    },
+    time::{Interval, MissedTickBehavior},
+};
 use utoipa::IntoParams;
 
-use super::extract::Query;
+use super::extract::{Caller, Query};
 use crate::{
     app::App,
+    auth::Credential,
     events::{Changed, Noun},
 };
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often it is asked whether whoever listens still may, beside at once
+/// when this process ends a session: others can too.
+const STILL_GOOD: Duration = Duration::from_secs(5);
 
 /// Where to go on.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -40,11 +51,12 @@ pub(super) struct EventsQuery {
     responses((status = 200, body = Changed, content_type = "text/event-stream")))]
 pub(super) async fn stream(
     State(app): State<App>,
+    Caller(operator): Caller,
     headers: HeaderMap,
     Query(query): Query<EventsQuery>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("").to_owned());
-    let watcher = Watcher::new(app, header.or(query.last_event_id).as_deref());
+    let watcher = Watcher::new(app, operator.credential().clone(), header.or(query.last_event_id).as_deref());
     let events = stream::unfold(watcher, |mut watcher| async {
         let next = watcher.next().await?;
         Some((Ok(watcher.event(next)), watcher))
@@ -54,6 +66,9 @@ pub(super) async fn stream(
 
 struct Watcher {
     app: App,
+    credential: Credential,
+    ends: watch::Receiver<()>,
+    ask: Interval,
     missed: VecDeque<Told>,
     live: Receiver<Changed>,
 }
@@ -68,22 +83,32 @@ enum Told {
 }
 
 impl Watcher {
-    fn new(app: App, last: Option<&str>) -> Self {
+    fn new(app: App, credential: Credential, last: Option<&str>) -> Self {
+        let mut ask = tokio::time::interval(STILL_GOOD);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ends = app.people.watch_ends();
         let watch = app.events.watch(last);
         let missed = match watch.missed {
             Some(missed) => missed.into_iter().map(Told::Changed).collect(),
             None => VecDeque::from([Told::Resync]),
         };
-        Self { app, missed, live: watch.live }
+        Self { app, credential, ends, ask, missed, live: watch.live }
     }
 
     async fn next(&mut self) -> Option<Told> {
         if let Some(missed) = self.missed.pop_front() {
             return Some(missed);
         }
-        let received = tokio::select! {
-            () = self.app.stop.cancelled() => return None,
-            received = self.live.recv() => received,
+        let received = loop {
+            tokio::select! {
+                () = self.app.stop.cancelled() => return None,
+                received = self.live.recv() => break received,
+                _ = self.ends.changed() => {}
+                _ = self.ask.tick() => {}
+            }
+            if !self.may_listen().await {
+                return None;
+            }
         };
         Some(match received {
             Ok(changed) => Told::Changed(changed),
@@ -93,6 +118,15 @@ impl Watcher {
                 Told::Resync
             }
             Err(RecvError::Closed) => return None,
+        })
+    }
+
+    /// A store that fails ends nothing: it is asked again.
+    async fn may_listen(&self) -> bool {
+        let good = self.app.store.still_good(&self.credential, self.app.config.sessions, Timestamp::now()).await;
+        good.unwrap_or_else(|error| {
+            tracing::warn!("whether a listener still may listen is not known: {error}");
+            true
         })
     }
 

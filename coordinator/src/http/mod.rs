@@ -1,6 +1,7 @@
 //! The northbound API: one file per noun, one table of permissions, one
 //! mapping of errors.
 
+mod account;
 mod ack_page;
 mod action_log;
 mod actions;
@@ -9,6 +10,7 @@ mod audit;
 mod authenticate;
 mod catalogue;
 mod chat;
+mod cookies;
 mod cors;
 mod daily;
 mod events;
@@ -16,6 +18,7 @@ mod evidence;
 mod execution;
 mod extract;
 mod findings;
+mod first_run;
 mod health;
 mod history;
 mod hosts;
@@ -28,18 +31,21 @@ mod notifications;
 mod openapi;
 mod operators;
 mod opn;
-mod permissions;
+pub(crate) mod permissions;
 mod problem;
 mod quiet;
 mod roster;
 mod scenarios;
 mod scope;
 mod serve;
+mod session;
 mod signals;
 mod tickets;
+mod tokens;
 mod topology;
+mod users;
 
-pub use serve::serve;
+pub use serve::{serve, tls};
 
 use std::time::Instant;
 
@@ -55,6 +61,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::problem::ApiError;
 use crate::app::App;
+
+/// Where the first account is made.
+pub(crate) const FIRST_RUN: &str = "/first-run";
 
 /// The API.
 pub fn router(app: App) -> Router {
@@ -127,6 +136,27 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(audit::bundle))
         .routes(routes!(operators::keys, operators::add))
         .routes(routes!(operators::revoke))
+        .routes(routes!(session::show, session::sign_in, session::sign_out))
+        .routes(routes!(session::permissions))
+        .routes(routes!(session::challenge))
+        .routes(routes!(session::passkey_sign_in))
+        .routes(routes!(session::list))
+        .routes(routes!(session::end))
+        .routes(routes!(account::show))
+        .routes(routes!(account::prove))
+        .routes(routes!(account::change_password))
+        .routes(routes!(account::propose_totp, account::remove_totp))
+        .routes(routes!(account::confirm_totp))
+        .routes(routes!(account::new_recovery_codes))
+        .routes(routes!(account::passkey_challenge))
+        .routes(routes!(account::add_passkey))
+        .routes(routes!(account::revoke_passkey))
+        .routes(routes!(users::list, users::add))
+        .routes(routes!(users::one, users::change))
+        .routes(routes!(users::end_sessions))
+        .routes(routes!(tokens::list, tokens::add))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(first_run::show, first_run::make))
         .routes(routes!(integrations::list, integrations::add))
         .routes(routes!(integrations::one, integrations::change, integrations::remove))
         .routes(routes!(integrations::test))

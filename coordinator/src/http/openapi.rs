@@ -27,7 +27,7 @@ const PATH: &str = "/api/openapi.json";
                        is told which roles may."
     ),
     components(schemas(Problem)),
-    security(("token" = [])),
+    security(("token" = []), ("session" = [])),
     modifiers(&Rest),
     tags(
         (name = "agents", description = "Roster, inbox and scenarios"),
@@ -39,6 +39,9 @@ const PATH: &str = "/api/openapi.json";
         (name = "notifications", description = "Messages about findings, and links to acknowledge them"),
         (name = "actions", description = "Steps on hosts, which people decide on"),
         (name = "record", description = "Who did what: the chain, its verification, and bundles to take along"),
+        (name = "session", description = "Signing in and out, and who one is"),
+        (name = "account", description = "One's own account: password, codes, passkeys"),
+        (name = "users", description = "Accounts of people, and API tokens"),
         (name = "operators", description = "People who sign approvals, and their keys"),
         (name = "integrations", description = "Systems that checks ask with credentials"),
         (name = "signals", description = "What others report, at the paths of Atlas Ops and Alertmanager"),
@@ -62,6 +65,13 @@ impl Modify for Rest {
                     .description(Some("A token from `farol token create`"))
                     .build(),
             ),
+        );
+        components.add_security_scheme(
+            "session",
+            SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
+                "__Host-farol",
+                "The session of somebody who signed in; `farol` where the console is reached without TLS",
+            ))),
         );
         components.add_security_scheme(
             "signature",
@@ -103,6 +113,7 @@ fn in_words(status: &str) -> &'static str {
     match status {
         "201" => "Made",
         "202" => "Taken on",
+        "204" => "Done, nothing to say",
         _ => "Done",
     }
 }

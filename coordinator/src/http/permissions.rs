@@ -5,7 +5,7 @@
 
 use axum::http::Method;
 
-use crate::roster::Role;
+use crate::{auth::Operator, roster::Role};
 
 /// What a caller must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,10 @@ pub(crate) enum Permission {
     Signals,
     /// A role that manages whom to trust, and with what.
     Trust,
+    /// A role that manages accounts and tokens.
+    People,
+    /// Any role, for one's own account: tokens cannot.
+    Account,
 }
 
 impl Permission {
@@ -41,12 +45,12 @@ impl Permission {
     pub(crate) const fn roles(self) -> &'static [Role] {
         match self {
             Self::Public | Self::Internal => &[],
-            Self::OpsView => &Role::ALL,
+            Self::OpsView | Self::Account => &Role::ALL,
             Self::RunScenario | Self::Decide | Self::Correct | Self::Resend => {
                 &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator]
             }
             Self::Ingest | Self::Signals => crate::ingest::ROLES,
-            Self::Trust => &[Role::SuperAdmin],
+            Self::Trust | Self::People => &[Role::SuperAdmin],
             Self::Propose | Self::Maintain => &[Role::SuperAdmin, Role::OpsLead, Role::AgenticOperator, Role::Devops],
         }
     }
@@ -64,7 +68,81 @@ impl Permission {
             Self::Ingest => "posting telemetry",
             Self::Signals => "posting signals",
             Self::Trust => "managing keys and integrations",
+            Self::People => "managing accounts and tokens",
+            Self::Account => "managing one's own account",
         }
+    }
+
+    /// The word by which a token is limited to it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Internal => "internal",
+            Self::OpsView => "ops_view",
+            Self::RunScenario => "run_scenario",
+            Self::Propose => "propose",
+            Self::Decide => "decide",
+            Self::Correct => "correct",
+            Self::Maintain => "maintain",
+            Self::Resend => "resend",
+            Self::Ingest => "ingest",
+            Self::Signals => "signals",
+            Self::Trust => "trust",
+            Self::People => "people",
+            Self::Account => "account",
+        }
+    }
+
+    /// Those that a token can be limited to; signals are posted with `ingest`.
+    pub(crate) const OF_TOKENS: [Self; 10] = [
+        Self::OpsView,
+        Self::RunScenario,
+        Self::Propose,
+        Self::Decide,
+        Self::Correct,
+        Self::Maintain,
+        Self::Resend,
+        Self::Ingest,
+        Self::Trust,
+        Self::People,
+    ];
+
+    /// Why `operator` may not do something that needs this; none where they
+    /// may. `writes`: whether it changes something.
+    pub(crate) fn refusal(self, operator: &Operator, writes: bool) -> Option<String> {
+        let (role, scope) = (operator.role(), operator.scope());
+        match self {
+            Self::Public => return None,
+            Self::Internal => {
+                return Some("only the coordinator's own workers may, with OPS_INTERNAL_TOKEN".to_owned());
+            }
+            Self::Account if operator.session().is_none() => {
+                return Some("one's own account is managed after signing in, not with a token".to_owned());
+            }
+            _ => {}
+        }
+        let roles = self.roles();
+        if !roles.contains(&role) {
+            let may = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
+            return Some(format!("{} needs one of the roles {may}; you are {role}", self.purpose()));
+        }
+        if writes && scope.read_only {
+            return Some(format!(
+                "{} changes something, and the token `{}` only reads",
+                self.purpose(),
+                operator.name()
+            ));
+        }
+        let limited = scope.permissions.as_ref().filter(|list| !list.iter().any(|known| known == self.as_str()));
+        limited.map(|list| {
+            format!(
+                "{} needs `{}`; the token `{}` has {}",
+                self.purpose(),
+                self.as_str(),
+                operator.name(),
+                list.join(", ")
+            )
+        })
     }
 }
 
@@ -100,7 +178,8 @@ const fn change(method: Method, path: &'static str, permission: Permission) -> R
 const PAGE: &[&str] = &["limit", "cursor"];
 
 use Permission::{
-    Correct, Decide, Ingest, Internal, Maintain, OpsView, Propose, Public, Resend, RunScenario, Signals, Trust,
+    Account, Correct, Decide, Ingest, Internal, Maintain, OpsView, People, Propose, Public, Resend, RunScenario,
+    Signals, Trust,
 };
 
 static TABLE: &[Row] = &[
@@ -168,6 +247,36 @@ static TABLE: &[Row] = &[
     get("/api/v1/operators/keys", OpsView),
     write("/api/v1/operators/keys", Trust),
     write("/api/v1/operators/keys/{key_id}/revoke", Trust),
+    // Signing in, and one's own account.
+    get("/api/v1/session", Public),
+    write("/api/v1/session", Public),
+    change(Method::DELETE, "/api/v1/session", Account),
+    get("/api/v1/session/permissions", OpsView),
+    write("/api/v1/session/passkey/challenge", Public),
+    write("/api/v1/session/passkey", Public),
+    Row { method: Method::GET, path: "/api/v1/sessions", permission: Account, query: &["user"], writes: false },
+    change(Method::DELETE, "/api/v1/sessions/{id}", Account),
+    get("/api/v1/account", Account),
+    write("/api/v1/account/prove", Account),
+    write("/api/v1/account/password", Account),
+    write("/api/v1/account/totp", Account),
+    change(Method::DELETE, "/api/v1/account/totp", Account),
+    write("/api/v1/account/totp/confirm", Account),
+    write("/api/v1/account/recovery-codes", Account),
+    write("/api/v1/account/passkeys/challenge", Account),
+    write("/api/v1/account/passkeys", Account),
+    change(Method::DELETE, "/api/v1/account/passkeys/{id}", Account),
+    get("/api/v1/users", People),
+    write("/api/v1/users", People),
+    get("/api/v1/users/{name}", People),
+    change(Method::PATCH, "/api/v1/users/{name}", People),
+    change(Method::DELETE, "/api/v1/users/{name}/sessions", People),
+    get("/api/v1/tokens", People),
+    write("/api/v1/tokens", People),
+    change(Method::DELETE, "/api/v1/tokens/{id}", People),
+    // Whoever reads the log of the first start makes the first account.
+    get(super::FIRST_RUN, Public),
+    write(super::FIRST_RUN, Public),
     get("/api/v1/integrations", OpsView),
     write("/api/v1/integrations", Trust),
     get("/api/v1/integrations/{name}", OpsView),
@@ -210,6 +319,11 @@ static TABLE: &[Row] = &[
     get("/api/docs/{*rest}", Public),
 ];
 
+/// All rows, but for the browser's pages of the document.
+pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().filter(|row| !row.path.starts_with("/api/docs"))
+}
+
 /// What the table says of a request.
 #[derive(Debug)]
 pub(crate) enum Found {
@@ -249,11 +363,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-
-    /// The browser's pages are no part of the document.
-    fn documented(row: &Row) -> bool {
-        !row.path.starts_with("/api/docs")
-    }
+    use crate::auth::{Scope, SessionRef};
 
     #[test]
     fn every_route_has_a_row_and_every_row_a_route() {
@@ -274,16 +384,15 @@ mod tests {
                 routes.insert((method.to_uppercase(), path.clone(), query, open));
             }
         }
-        let rows: BTreeSet<_> = TABLE
-            .iter()
-            .filter(|row| documented(row))
+        let documented = rows;
+        let rows: BTreeSet<_> = rows()
             .map(|row| {
                 let query = row.query.iter().map(|name| (*name).to_owned()).collect();
                 (row.method.to_string(), row.path.to_owned(), query, row.permission == Permission::Public)
             })
             .collect();
         assert_eq!(routes, rows);
-        assert_eq!(rows.len(), TABLE.iter().filter(|row| documented(row)).count(), "a row is there twice");
+        assert_eq!(rows.len(), documented().count(), "a row is there twice");
     }
 
     #[test]
@@ -296,6 +405,7 @@ mod tests {
             assert_eq!(holds(role, Permission::Decide), first_three);
             assert_eq!(holds(role, Permission::Correct), first_three);
             assert_eq!(holds(role, Permission::Trust), role == Role::SuperAdmin);
+            assert_eq!(holds(role, Permission::People), role == Role::SuperAdmin);
             assert_eq!(holds(role, Permission::Propose), first_three || role == Role::Devops);
             assert_eq!(holds(role, Permission::Maintain), first_three || role == Role::Devops);
         }
@@ -309,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn only_health_documents_metrics_and_links_are_public() {
+    fn only_health_documents_metrics_links_and_the_door_are_public() {
         let public: Vec<&str> =
             TABLE.iter().filter(|row| row.permission == Permission::Public).map(|row| row.path).collect();
         assert_eq!(
@@ -318,6 +428,12 @@ mod tests {
                 "/api/v1/agents/health",
                 "/n/{token}",
                 "/n/{token}",
+                "/api/v1/session",
+                "/api/v1/session",
+                "/api/v1/session/passkey/challenge",
+                "/api/v1/session/passkey",
+                "/first-run",
+                "/first-run",
                 "/api/health",
                 "/metrics",
                 "/api/openapi.json",
@@ -326,5 +442,57 @@ mod tests {
                 "/api/docs/{*rest}"
             ]
         );
+    }
+    fn token(role: Role, scope: Scope) -> Operator {
+        Operator::token(("1".to_owned(), false), "ci".to_owned(), None, role, scope)
+    }
+
+    #[test]
+    fn a_weak_role_hears_which_roles_may() {
+        assert_eq!(Permission::Propose.refusal(&token(Role::Devops, Scope::default()), true), None);
+        let said = Permission::Decide.refusal(&token(Role::Seo, Scope::default()), true).expect("refused");
+        for words in ["deciding on actions", "super_admin, ops_lead, agentic_operator", "you are seo"] {
+            assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_limited_token_does_no_more_than_it_is_limited_to() {
+        let reads = token(Role::SuperAdmin, Scope { read_only: true, ..Scope::default() });
+        assert_eq!(Permission::OpsView.refusal(&reads, false), None);
+        assert!(Permission::OpsView.refusal(&reads, true).expect("refused").contains("only reads"));
+        let limited = Scope { permissions: Some(vec!["propose".to_owned()]), ..Scope::default() };
+        let proposes = token(Role::SuperAdmin, limited);
+        assert_eq!(Permission::Propose.refusal(&proposes, true), None);
+        for other in [Permission::OpsView, Permission::Decide, Permission::People] {
+            assert!(other.refusal(&proposes, false).expect("refused").contains("has propose"), "{other:?}");
+        }
+        for permission in Permission::OF_TOKENS {
+            assert!(Permission::Internal.refusal(&reads, false).is_some());
+            assert_eq!(permission.refusal(&token(Role::SuperAdmin, Scope::default()), true), None, "{permission:?}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_its_owners_after_signing_in() {
+        assert!(Permission::Account.refusal(&token(Role::SuperAdmin, Scope::default()), false).is_some());
+        let session = SessionRef { id: "1".to_owned(), user_id: "2".to_owned(), proved_ms: 0 };
+        let ana = Operator::signed_in("ana".to_owned(), Role::Seo, None, session);
+        assert_eq!(Permission::Account.refusal(&ana, true), None);
+    }
+
+    /// The budget is 20 µs in a release build; this is not one.
+    #[test]
+    fn finding_a_row_and_judging_by_it_is_quick() {
+        let limited = Scope { permissions: Some(vec!["ops_view".to_owned()]), ..Scope::default() };
+        let (operator, rounds) = (token(Role::SuperAdmin, limited), 2_000_u32);
+        let began = std::time::Instant::now();
+        for _ in 0..rounds {
+            let Found::Row(row) = find(&Method::GET, "/api/v1/agents/daily") else { panic!("a row") };
+            assert_eq!(row.permission.refusal(&operator, row.writes), None);
+        }
+        let each = began.elapsed() / rounds;
+        eprintln!("permission check: {each:?}");
+        assert!(each < std::time::Duration::from_micros(200), "{each:?}");
     }
 }

@@ -66,6 +66,16 @@ impl ApiError {
         }
     }
 
+    /// Whether it says that the caller is not known.
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// The stable code.
+    pub(crate) const fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// The same, to be asked again after so many seconds.
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
         self.with(header::RETRY_AFTER, HeaderValue::from(seconds))
@@ -167,7 +177,8 @@ impl From<Error> for ApiError {
             Error::NotReady { code, .. } => (StatusCode::CONFLICT, *code),
             Error::Params(_) => (StatusCode::BAD_REQUEST, "invalid_params"),
             Error::Refused(_) => (StatusCode::CONFLICT, "refused"),
-            Error::Plan(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
+            Error::Plan(_) | Error::InvalidName(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
+            Error::InvalidPassword(_) => (StatusCode::BAD_REQUEST, "invalid_password"),
             Error::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
             Error::Enrolment(refusal) => (StatusCode::FORBIDDEN, refusal.code()),
             Error::Config(_)

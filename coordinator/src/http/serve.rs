@@ -1,6 +1,7 @@
-//! The API's port: bounded connections, none of which may dawdle.
+//! The API's port: bounded connections, none of which may dawdle; by TLS where
+//! it has a certificate.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::{
@@ -14,22 +15,57 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Peer;
+use crate::{
+    access::Peer,
+    error::{Error, Result},
+};
 
 /// Connections at once; more wait for one of them to end.
 const CONNECTIONS: usize = 1024;
 /// For the head of a request, and for the next one on a connection that idles.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// For the handshake of TLS.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// At a stop, for requests that have begun.
 const GRACE: Duration = Duration::from_secs(20);
 /// Before accepting again when the system has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What speaks TLS with the chain in `cert` and the key in `key`, both PEM.
+///
+/// # Errors
+/// A file cannot be read or used; the message names it.
+pub fn tls(cert: &Path, key: &Path) -> Result<TlsAcceptor> {
+    let unusable = |path: &Path, what: String| {
+        Error::Config(format!(
+            "{} cannot be used for FAROL_HTTP_TLS_CERT and FAROL_HTTP_TLS_KEY: {what}",
+            path.display()
+        ))
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| unusable(cert, error.to_string()))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(cert, error.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)
+        .map_err(|error| unusable(cert, error.to_string()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
 /// Serves until `stop`, then lets what has begun end.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>, stop: CancellationToken) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
     let graceful = GracefulShutdown::new();
@@ -62,9 +98,17 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             request.extensions_mut().insert(Peer(address.ip()));
             inner.call(request)
         });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let (http, watcher, tls) = (http.clone(), graceful.watcher(), tls.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let ended = match tls {
+                None => watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await,
+                Some(tls) => match timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await,
+                    Ok(Err(error)) => return tracing::debug!("a connection to the API spoke no TLS: {error}"),
+                    Err(_) => return tracing::debug!("a connection to the API did not get to speak TLS in time"),
+                },
+            };
+            if let Err(error) = ended {
                 tracing::debug!("a connection to the API ended: {error}");
             }
             drop(slot);

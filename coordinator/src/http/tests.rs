@@ -2,6 +2,7 @@
 
 mod contract;
 mod opn;
+mod permissions;
 mod signals;
 mod tickets;
 

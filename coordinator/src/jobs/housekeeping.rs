@@ -47,6 +47,11 @@ pub(super) async fn nonces(app: App) -> Result<()> {
     app.store.prune_nonces(Timestamp::now()).await
 }
 
+/// Sessions that ended long ago.
+pub(super) async fn sessions(app: App) -> Result<()> {
+    app.store.forget_sessions(app.config.sessions, Timestamp::now()).await
+}
+
 /// Checkpoints beside the writers: often while much is written, once a minute
 /// otherwise, since each one writes pages a second time.
 pub(super) async fn checkpoints(app: App, stop: CancellationToken) {

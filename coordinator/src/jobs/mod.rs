@@ -43,6 +43,7 @@ pub fn start(app: &App, registry: String, tracker: &TaskTracker, stop: &Cancella
     every("retention", Duration::from_secs(3600), |app| Box::pin(housekeeping::retention(app)));
     every("signals", Duration::from_secs(30), |app| Box::pin(signals::waiting(app)));
     every("signals' retention", Duration::from_secs(3600), |app| Box::pin(signals::retention(app)));
+    every("sessions", Duration::from_secs(3600), |app| Box::pin(housekeeping::sessions(app)));
     every("nonces", Duration::from_secs(60), |app| Box::pin(housekeeping::nonces(app)));
     tracker.spawn(housekeeping::checkpoints(app.clone(), stop.clone()));
     tracker.spawn(registry::run(app.clone(), registry, stop.clone()));

@@ -3,7 +3,7 @@
 
 use farol_protocol::{
     RiskClass,
-    signing::{self, Signature},
+    signing::{self, Signature, WebAuthn},
 };
 
 use crate::{
@@ -29,6 +29,7 @@ pub(super) async fn of_approval(
     row: &ActionRow,
     host: &HostRow,
     given: &[Signature],
+    webauthn: Option<&WebAuthn>,
 ) -> Result<Option<Signature>> {
     let unsigned = unsigned_class(host);
     if row.class > unsigned && host.protocol == Some(0) {
@@ -49,17 +50,17 @@ pub(super) async fn of_approval(
         [one] => one,
         _ => return Err(Error::BadSignature("an approval carries the signature of its approver alone".to_owned())),
     };
-    if signature.operator != by.name() {
-        return Err(Error::BadSignature(format!("the signature is not that of `{}`, who approves", by.name())));
+    if signature.operator != by.person() {
+        return Err(Error::BadSignature(format!("the signature is not that of `{}`, who approves", by.person())));
     }
-    let keys = store.keys_of(by.name()).await?;
+    let keys = store.keys_of(by.person()).await?;
     let key = keys.iter().find(|key| key.id() == signature.key_id).ok_or_else(|| {
         Error::BadSignature(format!(
             "`{}` has no key in use with this id; `farol key list` shows the keys, `farol key add` makes one",
-            by.name()
+            by.person()
         ))
     })?;
-    signing::verify(key, signature, &row.plan_hash, None)
+    signing::verify(key, signature, &row.plan_hash, webauthn)
         .map_err(|what| Error::BadSignature(format!("the signature is not valid: {what}")))?;
     Ok(Some(signature.clone()))
 }

@@ -88,6 +88,7 @@ pub async fn serve(
         schedule: Schedule::new(&registry, now, fastrand::f64),
         llm: None,
         mailer: None,
+        people: crate::people::People::new(&config.data_dir)?,
         fleet: fleet::Fleet::default(),
         board: Board::default(),
         topology: crate::topology::Live::default(),

@@ -10,7 +10,7 @@ use super::{
     Cursor, Page, Store, audit,
     hosts::HostKey,
     inbox::{self, Note},
-    keys, serde_word,
+    keys, people, serde_word,
     steps::{self, Request, Step, Stepped},
     word,
 };
@@ -386,8 +386,17 @@ impl Store {
         if row.expires_at <= now {
             return Err(Error::Refused("the action has expired; propose it again".to_owned()));
         }
-        if row.class == RiskClass::R3 && row.requested_by.eq_ignore_ascii_case(by.name()) {
-            return Err(Error::Forbidden("whoever asked for an R3 action cannot approve it".to_owned()));
+        if row.class == RiskClass::R3 {
+            if row.requested_by.eq_ignore_ascii_case(by.person()) {
+                return Err(Error::Forbidden("whoever asked for an R3 action cannot approve it".to_owned()));
+            }
+            // Once people have accounts, two of their tokens are not two people.
+            if !by.is_a_person() && people::users_exist(&mut write).await? {
+                return Err(Error::Forbidden(format!(
+                    "R3 takes two people, and the token `{}` belongs to nobody; sign in, or use a token of your own",
+                    by.name()
+                )));
+            }
         }
         record_decision(&mut write, by, &row, "approved", decision, now).await?;
         if row.class == RiskClass::R3 && !two_people(&mut write, id).await? {
@@ -495,7 +504,7 @@ async fn record_decision(
          values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (action_id, approver) do nothing",
     )
     .bind(row.id.to_string())
-    .bind(by.name())
+    .bind(by.person())
     .bind(by.role().as_str())
     .bind(decision)
     .bind(row.plan_hash.as_str())

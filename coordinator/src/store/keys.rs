@@ -12,9 +12,9 @@ use crate::{
 /// A person's public key.
 #[derive(Debug, Clone)]
 pub struct KeyRow {
-    /// Whose: the name of their API token.
+    /// Whose: the person's name, or that of a token which stands for itself.
     pub operator: String,
-    /// What they may do; none where no token has that name any more.
+    /// What they may do; none where nobody has that name any more.
     pub role: Option<Role>,
     /// The key.
     pub public: PublicKey,
@@ -43,14 +43,16 @@ impl Store {
     /// The key is known, nobody has that name, or the store failed.
     pub async fn add_key(&self, by: &Operator, operator: &str, public: &PublicKey, now: Timestamp) -> Result<()> {
         let mut write = self.state().write().await?;
-        let known: Option<(String,)> =
-            sqlx::query_as("select name from api_token where name = $1 and revoked_ms is null")
-                .bind(operator)
-                .fetch_optional(&mut *write)
-                .await
-                .context("read the token")?;
+        let known: Option<(String,)> = sqlx::query_as(
+            "select name from user_account where name = $1 and disabled_ms is null
+                 union select name from api_token where name = $1 and owner is null and revoked_ms is null",
+        )
+        .bind(operator)
+        .fetch_optional(&mut *write)
+        .await
+        .context("read the token")?;
         if known.is_none() {
-            return Err(Error::NotFound { what: "operator with a token", id: operator.to_owned() });
+            return Err(Error::NotFound { what: "user or token of nobody", id: operator.to_owned() });
         }
         let id = public.id();
         let inserted = sqlx::query(
@@ -106,8 +108,10 @@ impl Store {
         type Row = (String, Option<String>, String, i64, String, Option<i64>);
         let mut read = self.state().read().await?;
         let rows: Vec<Row> = sqlx::query_as(
-            "select k.operator, t.role, k.public, k.created_ms, k.created_by, k.revoked_ms from operator_key k
-             left join api_token t on t.name = k.operator and t.revoked_ms is null
+            "select k.operator, coalesce(u.role, t.role), k.public, k.created_ms, k.created_by, k.revoked_ms
+             from operator_key k
+             left join user_account u on u.name = k.operator and u.disabled_ms is null
+             left join api_token t on t.name = k.operator and t.owner is null and t.revoked_ms is null
              order by k.operator, k.created_ms, k.key_id",
         )
         .fetch_all(&mut *read)

@@ -64,16 +64,35 @@ pub fn verify(
         }
         SignatureAlgorithm::WebauthnEs256 => {
             let webauthn = webauthn.ok_or("no passkeys are configured here")?;
-            assertion(key, signature, &bytes, plan_hash, webauthn)
+            let challenge = BASE64URL_NOPAD.encode(digest(&SHA256, &message(plan_hash)).as_ref());
+            assertion(key, signature, &bytes, &challenge, webauthn)
         }
     }
+}
+
+/// Checks a passkey's assertion for another purpose than an approval, such as
+/// signing in. `challenge` is base64url without padding and must not be one
+/// that whoever asks can choose: it would be a plan's.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn verify_challenge(
+    key: &PublicKey,
+    signature: &Signature,
+    challenge: &str,
+    webauthn: &WebAuthn,
+) -> Result<(), &'static str> {
+    if (signature.alg, key.alg()) != (SignatureAlgorithm::WebauthnEs256, SignatureAlgorithm::WebauthnEs256) {
+        return Err("the algorithm is not that of a passkey");
+    }
+    assertion(key, signature, &decode(&signature.signature)?, challenge, webauthn)
 }
 
 fn assertion(
     key: &PublicKey,
     signature: &Signature,
     bytes: &[u8],
-    plan_hash: &PlanHash,
+    challenge: &str,
     webauthn: &WebAuthn,
 ) -> Result<(), &'static str> {
     let client_data = decode(signature.client_data.as_deref().ok_or("the client data is missing")?)?;
@@ -82,8 +101,8 @@ fn assertion(
     if client.kind != "webauthn.get" {
         return Err("it is no assertion of type webauthn.get");
     }
-    if client.challenge != BASE64URL_NOPAD.encode(digest(&SHA256, &message(plan_hash)).as_ref()) {
-        return Err("its challenge is not that of this plan");
+    if client.challenge != challenge {
+        return Err("its challenge is not the one that was asked for");
     }
     if client.origin != webauthn.origin || client.cross_origin {
         return Err("it was made for another origin");

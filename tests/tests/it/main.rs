@@ -23,6 +23,7 @@ mod notify;
 mod orders;
 mod outage;
 mod partition;
+mod people;
 mod quiet;
 mod record;
 mod reload;
