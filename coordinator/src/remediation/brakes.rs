@@ -72,10 +72,11 @@ impl Shared {
         self.store.switch(by, true, comment, now).await?;
         tracing::warn!(by = by.name(), "all execution is stopped");
         for row in self.store.open_actions().await? {
-            if row.class > RiskClass::R0 && self.fleet.has_order(row.host, row.id) {
-                if let Err(error) = self.cancel(by, row.id, comment).await {
-                    tracing::warn!(action_id = %row.id, "an action could not be cancelled: {error}");
-                }
+            if row.class > RiskClass::R0
+                && self.fleet.has_order(row.host, row.id)
+                && let Err(error) = self.cancel(by, row.id, comment).await
+            {
+                tracing::warn!(action_id = %row.id, "an action could not be cancelled: {error}");
             }
         }
         self.events.publish(Noun::Action, "execution", "stopped");
