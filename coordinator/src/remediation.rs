@@ -161,7 +161,7 @@ impl Shared {
         params: Value,
         reason: &str,
     ) -> Result<ActionRow> {
-        if matches!(kind, ActionKind::RemediationRun | ActionKind::RemediationLook) {
+        if kind.is_remediation() {
             return Err(Error::Refused(
                 "a remediation is planned from the catalogue: POST /api/v1/catalogue/{id}/plan, or `farol plan`"
                     .to_owned(),

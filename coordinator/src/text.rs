@@ -618,9 +618,9 @@ mod tests {
                     exit_code: Some(17),
                     duration_ms: Some(850),
                     result: Some(Verdict::RolledBack),
-                    detail: Some("prova"),
+                    detail: Some("a prova falhou"),
                 },
-                vec![id, what, host, "17", "850 ms", "prova"],
+                vec![id, what, host, "17", "850 ms", "prova falhou"],
             ));
         }
         all

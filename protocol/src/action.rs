@@ -102,6 +102,12 @@ impl ActionKind {
         Self::RemediationRun,
     ];
 
+    /// Whether it is made of steps of other kinds.
+    #[must_use]
+    pub const fn is_remediation(self) -> bool {
+        matches!(self, Self::RemediationLook | Self::RemediationRun)
+    }
+
     /// The name on the wire, also the method of the order.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -659,6 +659,10 @@ fn resolve(
     }
     let propose = match &doc.propose {
         None => None,
+        Some(proposal) if proposal.kind.is_remediation() => {
+            let why = "a remediation is planned by a person, after a look at its host; propose one of its steps";
+            return Err(Mistake::at(proposal.params.referenced, why));
+        }
         Some(proposal) => {
             Effect::parse(proposal.kind, &proposal.params.value)
                 .map_err(|error| Mistake::at(proposal.params.referenced, error.to_string()))?;
@@ -957,6 +961,8 @@ scenarios:
         assert!(Registry::parse(&with("{service: portal, verb: restart}"), &|_| None).is_ok());
         let mistake = refuse(&with("{service: portal, verb: purge}"));
         assert!(mistake.message.contains("purge"), "{mistake}");
+        let run = with("{entry: x, steps: [], timeout: 1}").replace("service.control", "remediation.run");
+        assert!(refuse(&run).message.contains("planned by a person"), "{}", refuse(&run));
         assert_eq!(mistake.line, 15, "{mistake}");
     }
 

@@ -324,9 +324,7 @@ impl Step {
         }
         let wrong = |why: &str| Err(format!("step `{}`: {why}", self.id));
         match &self.work {
-            Work::Effect(work) if matches!(work.kind, ActionKind::RemediationRun | ActionKind::RemediationLook) => {
-                wrong("a remediation cannot hold another")
-            }
+            Work::Effect(work) if work.kind.is_remediation() => wrong("a remediation cannot hold another"),
             Work::Effect(_) => Ok(()),
             Work::Check(_) if matches!(self.phase, Phase::Modify | Phase::Rollback) => {
                 wrong("a check only reads, so it can neither modify nor undo")

@@ -4,7 +4,7 @@
 //! `additionalProperties: false` and what is open is not. Bounds that the code
 //! checks after reading are added here, from the same constants. What a schema
 //! cannot say stays in `docs/SPEC.md`: that `action_id` of an order and of its
-//! plan agree, that `until` does not lie before `since`, the size of a frame.
+//! plan agree, that `until` does not lie before `since`, the order of a remediation's phases, the size of a frame.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,7 @@ use crate::{
     ActionKind, Effect, FromAgent, Plan, ToAgent, effect,
     frame::{EnrolAnswer, EnrolRequest, HelloAnswer, RenewAnswer, RenewRequest},
     legacy, registry,
+    remediation::{self, Phase},
 };
 
 /// Every document by its name: `from-agent`, `to-agent`, `hello-answer`,
@@ -106,30 +107,41 @@ fn params(generator: &mut SchemaGenerator, kind: ActionKind) -> Schema {
         ActionKind::FileRollback => generator.subschema_for::<effect::FileRollback>(),
         ActionKind::LogsRead => generator.subschema_for::<effect::LogsRead>(),
         ActionKind::RemediationLook | ActionKind::RemediationRun => {
-            generator.subschema_for::<crate::remediation::Remediation>()
+            generator.subschema_for::<remediation::Remediation>()
         }
     }
 }
 
 /// Rules that tie `params` to `kind`.
-fn params_by_kind(generator: &mut SchemaGenerator) -> Value {
-    let rules = ActionKind::ALL.map(|kind| {
+fn params_by_kind(generator: &mut SchemaGenerator, kinds: &[ActionKind]) -> Value {
+    let rule = |kind: &ActionKind| {
         json!({
             "if": {"properties": {"kind": {"const": kind.as_str()}}, "required": ["kind"]},
-            "then": {"properties": {"params": params(generator, kind)}},
+            "then": {"properties": {"params": params(generator, *kind)}},
         })
-    });
-    json!(rules)
+    };
+    kinds.iter().map(rule).collect()
+}
+
+/// The kinds of which a remediation is made.
+fn alone() -> Vec<ActionKind> {
+    ActionKind::ALL.into_iter().filter(|kind| !kind.is_remediation()).collect()
 }
 
 fn plan() -> Value {
     let mut generator = generator();
-    let rules = params_by_kind(&mut generator);
+    let rules = params_by_kind(&mut generator, &ActionKind::ALL);
+    let alone = alone();
+    let of_steps = params_by_kind(&mut generator, &alone);
     let mut schema = generator.into_root_schema_for::<Plan>();
     schema.insert("allOf".to_owned(), rules);
     let mut document =
         finish("plan", "The document that an approval is bound to, in the field `plan` of an order", schema);
     bounds(&mut document);
+    bounds_of_remediations(&mut document);
+    let kinds: Vec<&str> = alone.iter().map(|kind| kind.as_str()).collect();
+    extend(&mut document, "/$defs/EffectWork", &json!({"allOf": of_steps}));
+    extend(&mut document, "/$defs/EffectWork/properties/kind", &json!({"enum": kinds}));
     extend(&mut document, "/properties/v", &json!({"const": 1}));
     // Null says that nothing was looked at; left out, it says nothing.
     if let Some(Value::Array(required)) = document.get_mut("required") {
@@ -156,7 +168,7 @@ fn to_agent() -> Value {
 /// Adds what the code checks once the fields are read.
 fn bounds(document: &mut Value) {
     let timeout = json!({"minimum": 1, "maximum": effect::MAX_TIMEOUT_MS});
-    for kind in ActionKind::ALL {
+    for kind in alone() {
         let name = type_name(kind);
         extend(document, &format!("/$defs/{name}/properties/timeout"), &timeout);
     }
@@ -189,6 +201,29 @@ fn bounds(document: &mut Value) {
     extend(document, "/$defs/FileApply", &json!({"oneOf": [patched, whole]}));
     extend(document, "/$defs/LogSource/oneOf/0/properties/unit", &text);
     extend(document, "/$defs/LogSource/oneOf/1/properties/path", &path);
+}
+
+/// The same for remediations.
+fn bounds_of_remediations(document: &mut Value) {
+    extend(
+        document,
+        "/$defs/Remediation/properties/timeout",
+        &json!({"minimum": 1, "maximum": effect::MAX_TIMEOUT_MS}),
+    );
+    let has = |phase: Phase| json!({"contains": {"properties": {"phase": {"const": phase.as_str()}}}});
+    let steps = json!({"maxItems": remediation::MAX_STEPS, "allOf": [has(Phase::Modify), has(Phase::Verify)]});
+    extend(document, "/$defs/Remediation/properties/steps", &steps);
+    extend(document, "/$defs/Remediation/properties/entry", &json!({"minLength": 1, "maxLength": 100}));
+    extend(document, "/$defs/Step/properties/id", &json!({"pattern": "^[a-z0-9_-]{1,40}$"}));
+    let check = json!({"minimum": 10, "maximum": 300_000});
+    extend(document, "/$defs/CheckWork/properties/timeout", &check);
+    extend(document, "/$defs/CheckWork/properties/every", &json!({"maximum": effect::MAX_TIMEOUT_MS}));
+    extend(
+        document,
+        "/$defs/CheckWork/properties/attempts",
+        &json!({"minimum": 1, "maximum": remediation::MAX_ATTEMPTS}),
+    );
+    extend(document, "/$defs/CheckWork/properties/worst", &json!({"enum": ["ok", "warning"]}));
 }
 
 /// No NUL byte can be part of an argument.
@@ -300,11 +335,13 @@ fn ingest() -> Value {
 
 fn registry() -> Value {
     let mut generator = generator();
-    let rules = params_by_kind(&mut generator);
+    let rules = params_by_kind(&mut generator, &alone());
     let root = registry::schema(generator);
     let mut document = finish("registry", "registry.yaml: hosts, sites, scenarios, thresholds and routing", root);
     extend(&mut document, "/properties/version", &json!({"const": 1}));
     extend(&mut document, "/$defs/ProposalDoc", &json!({"allOf": rules}));
+    let kinds: Vec<&str> = alone().iter().map(|kind| kind.as_str()).collect();
+    extend(&mut document, "/$defs/ProposalDoc/properties/kind", &json!({"enum": kinds}));
     bounds(&mut document);
     document
 }
