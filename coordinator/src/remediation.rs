@@ -96,7 +96,11 @@ impl Proposal<'_> {
             look_id: self.look_id,
             issued_at: now,
             expires_at: plan.expires_at,
-            timeout_ms: effect.timeout_ms(),
+            // What undoes it has the same time again.
+            timeout_ms: match effect {
+                Effect::RemediationRun(_) => effect.timeout_ms().saturating_mul(2),
+                _ => effect.timeout_ms(),
+            },
         };
         Ok((action, effect))
     }

@@ -306,8 +306,12 @@ impl Remediation {
             return Err("at least one step must modify and one must verify".to_owned());
         }
         let applies = self.effects()?.iter().filter(|(_, effect)| matches!(effect, Effect::FileApply(_))).count();
-        if applies > 1 {
-            return Err("at most one step may be a file.apply: one former content is kept".to_owned());
+        let files = |effect: &Effect| matches!(effect, Effect::FileApply(_) | Effect::FileRollback(_));
+        if self.effects()?.iter().filter(|(_, effect)| files(effect)).count() > 1 {
+            return Err("at most one step may be a file.apply or file.rollback: one former content is kept".to_owned());
+        }
+        if self.steps.iter().filter(|step| matches!(step.work, Work::RestoreFile {})).count() > 1 {
+            return Err("at most one step may be `restore_file`".to_owned());
         }
         if applies == 0 && self.steps.iter().any(|step| matches!(step.work, Work::RestoreFile {})) {
             return Err("there is no file.apply that `restore_file` could undo".to_owned());
@@ -325,6 +329,12 @@ impl Step {
         let wrong = |why: &str| Err(format!("step `{}`: {why}", self.id));
         match &self.work {
             Work::Effect(work) if work.kind.is_remediation() => wrong("a remediation cannot hold another"),
+            Work::Effect(work)
+                if !matches!(self.phase, Phase::Modify | Phase::Rollback)
+                    && !matches!(work.kind, ActionKind::CommandExec | ActionKind::FileDiff | ActionKind::LogsRead) =>
+            {
+                wrong("only a step that modifies or undoes may change something")
+            }
             Work::Effect(_) => Ok(()),
             Work::Check(_) if matches!(self.phase, Phase::Modify | Phase::Rollback) => {
                 wrong("a check only reads, so it can neither modify nor undo")
@@ -423,6 +433,8 @@ mod tests {
         assert!(with("bad", "verify", bad).contains("step `bad`: the command is empty"));
         let inner = json!({"effect": {"kind": "remediation.run", "params": {}}});
         assert!(with("inner", "verify", inner).contains("cannot hold another"));
+        assert!(with("early", "validate", apply()).contains("step `early`: only a step that modifies"));
+        assert!(with("early", "snapshot", restart()).contains("only a step that modifies"));
         let long = json!({"check": {"probe": {"load": {}}, "attempts": 61}});
         assert!(with("long", "verify", long).contains("attempts"));
         let files = [step("a", "modify", &apply()), step("b", "modify", &apply()), step("up", "verify", &check())];

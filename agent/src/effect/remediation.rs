@@ -5,7 +5,7 @@
 //! end of the agent leaves things as they are, and says so. What is left of
 //! each step is told, in the order in which they ended.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use farol_protocol::{
     ActionId, Report, RiskClass, Status, Timestamp,
@@ -356,6 +356,7 @@ impl Look {
     pub(crate) async fn go(&self, course: &mut Course<'_>) -> Over {
         let mut run = Run::new(self.of.steps.len());
         let mut seen = SeenBySteps::new();
+        let mut things = HashSet::new();
         for step in &self.of.steps {
             let began = Instant::now();
             match (&step.what, step.phase) {
@@ -366,6 +367,16 @@ impl Look {
                     }
                 }
                 (What::Effect { work, .. }, Phase::Modify) => {
+                    // Of what an earlier step changes, what is there now is not what a later one will find.
+                    let thing = match work.as_ref() {
+                        Work::Service(service) => ("service", service.name.clone()),
+                        Work::Container(container) => ("container", container.name.clone()),
+                        Work::Apply(apply) => ("file", apply.path.clone()),
+                        _ => continue,
+                    };
+                    if !things.insert(thing) {
+                        continue;
+                    }
                     let (state, over) = match work.as_ref() {
                         Work::Service(service) => service.look(course).await,
                         Work::Container(container) => container.look(course).await,
@@ -396,9 +407,15 @@ fn held(ending: &Ending, expect: &Expect) -> Held {
     match ending.state {
         FinalState::Done | FinalState::Failed if ending.reason.is_none() => {
             let left = ending.outcome.as_ref().unwrap_or(&nothing);
-            if expect.holds(ending.state == FinalState::Done, left) { Held::Yes } else { Held::No }
+            if expect.holds(ending.state == FinalState::Done, left) {
+                Held::Yes
+            } else if ending.outcome.is_some() {
+                Held::No
+            } else {
+                Held::Unclear
+            }
         }
-        FinalState::Failed => Held::No,
+        // What could not be carried out says nothing about what it was to find.
         _ => Held::Unclear,
     }
 }

@@ -109,7 +109,15 @@ impl Service {
         }
         let mut job = match course.within(bus.control(&unit, self.verb)).await {
             Ok(Ok(job)) => job,
-            Ok(Err(error)) => return course.because(&self.bus_failed(&error)).into(),
+            // systemd took no job, so nothing was changed and nothing has to be undone.
+            Ok(Err(error)) => {
+                let why = self.bus_failed(&error);
+                return match why.detail {
+                    Detail::BusDenied => course.because(&Why::refused(ReasonCode::NotAllowed, why.detail, why.values)),
+                    _ => course.because(&why),
+                }
+                .into();
+            }
             Err(halt) => return course.halted(halt).into(),
         };
         let result = match course.within(job.ended()).await {
@@ -241,13 +249,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_fails_or_is_denied_is_a_failure_with_its_reason() {
+    async fn a_job_that_fails_is_a_failure_and_one_that_is_denied_has_no_effect() {
         let Some(systemd) = Systemd::start(UNITS).await else { return };
         let weak = go(&systemd, &service("weak", ServiceVerb::Restart, None), LONG, None).await;
         assert_eq!(weak.state, FinalState::Failed);
         assert!(weak.detail.is_some_and(|detail| detail.contains("`failed`")));
         let denied = go(&systemd, &service("denied", ServiceVerb::Start, None), LONG, None).await;
-        assert_eq!(denied.state, FinalState::Failed);
+        assert_eq!((denied.state, denied.reason), (FinalState::Refused, Some(ReasonCode::NotAllowed)));
         let detail = denied.detail.expect("why");
         assert!(detail.contains("not for you") && detail.contains("polkit"), "{detail}");
     }

@@ -240,6 +240,7 @@ impl Orders {
             Effect::FileApply(wanted) => {
                 self.covered(&wanted.path, "paths.write", policy.may_write(Path::new(&wanted.path)))?;
                 let apply = Apply {
+                    readable: policy.may_read(Path::new(&wanted.path)),
                     path: wanted.path,
                     patch: wanted.patch,
                     content: wanted.content,

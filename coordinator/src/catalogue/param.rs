@@ -41,6 +41,8 @@ pub enum Type {
     Container,
     /// A name of anything else: letters, digits and `._:@+-`, not beginning with `-`.
     Name,
+    /// A package of Debian: neither a pattern nor an order to remove one.
+    Package,
     /// A plain absolute path.
     Path,
     /// A whole number between `min` and `max`.
@@ -78,6 +80,13 @@ impl Param {
             Type::Service => named(200, "._:@-\\")?,
             Type::Container => named(128, "_.-")?,
             Type::Name => named(200, "._:@+-")?,
+            Type::Package => {
+                named(200, "+-.")?;
+                let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+                if !text.chars().all(plain) || text.ends_with(['-', '.']) {
+                    return Err("a package's name is needed: lowercase, not ending in `-` or `.`".to_owned());
+                }
+            }
             Type::Path => {
                 let parts = text.strip_prefix('/').filter(|rest| !rest.is_empty());
                 let plain = |rest: &str| rest.split('/').all(|part| !matches!(part, "" | "." | ".."));
@@ -120,7 +129,7 @@ impl Param {
             return default.clone();
         }
         match self.kind {
-            Type::Service | Type::Container | Type::Name => json!("sample"),
+            Type::Service | Type::Container | Type::Name | Type::Package => json!("sample"),
             Type::Path => json!("/etc/sample"),
             Type::Number => json!(self.min.or(self.max).unwrap_or(1)),
             Type::Choice => json!(self.of.first()),

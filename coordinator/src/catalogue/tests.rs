@@ -48,6 +48,11 @@ fn parameters_fill_texts_and_can_be_nothing_else() {
         let error = restart.fill(&given(json!({"service": bad}))).expect_err(bad);
         assert!(matches!(error, Error::Params(_)), "{bad}: {error}");
     }
+    let install = catalogue.entry("package.install").expect("there");
+    assert!(install.fill(&given(json!({"package": "g++"}))).is_ok());
+    for bad in ["curl-", "zlib1.", "Curl", "-y", "curl=1", "a b"] {
+        install.fill(&given(json!({"package": bad}))).expect_err(bad);
+    }
     let apply = catalogue.entry("file.apply").expect("there");
     let content = "{path} \"}]}} {content}";
     let (params, _) = apply.fill(&given(json!({"path": "/etc/motd", "content": content}))).expect("planned");

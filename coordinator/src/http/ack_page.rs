@@ -6,15 +6,10 @@
 
 use std::sync::LazyLock;
 
-use axum::{
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
-use data_encoding::BASE64;
+use axum::{extract::State, http::StatusCode, response::Response};
 use farol_protocol::{Language, Timestamp, registry::Severity};
 
-use super::extract::Segment;
+use super::{extract::Segment, page::Page};
 use crate::{
     app::App,
     auth::Operator,
@@ -24,21 +19,7 @@ use crate::{
     text::{clock, say, severity_word},
 };
 
-pub(super) const STYLE: &str = "body{font:18px/1.5 system-ui,sans-serif;margin:0;background:#f4f5f7;color:#1b1f24}\
-main{max-width:34rem;margin:0 auto;padding:1.5rem}h1{font-size:1.35rem;line-height:1.3;overflow-wrap:anywhere}\
-dl{background:#fff;border-radius:.75rem;padding:1rem;margin:1rem 0}dt{color:#57606a;font-size:.85rem}\
-dd{margin:0 0 .6rem;overflow-wrap:anywhere}button{width:100%;min-height:3.5rem;font:inherit;font-weight:600;border:0;\
-border-radius:.75rem;background:#0b57d0;color:#fff}p.small{color:#57606a;font-size:.85rem}\
-@media(prefers-color-scheme:dark){body{background:#0d1117;color:#e6edf3}dl{background:#161b22}\
-dt,p.small{color:#9aa4af}}";
-
-/// Only this style, and the form to this server.
-static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let hash = BASE64.encode(ring::digest::digest(&ring::digest::SHA256, STYLE.as_bytes()).as_ref());
-    format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-});
+static PAGE: LazyLock<Page> = LazyLock::new(|| Page::new("", None));
 
 /// Shows what a link acknowledges
 ///
@@ -226,7 +207,7 @@ fn page(language: Language, seen: &Seen) -> Response {
         String::new()
     };
     let facts = finding.map_or_else(String::new, |finding| facts(language, finding));
-    answer(language, status, &heading, &text, &format!("{facts}{button}"))
+    PAGE.answer(language, status, &heading, &text, &format!("{facts}{button}"))
 }
 
 fn facts(language: Language, Finding { row, host }: &Finding) -> String {
@@ -254,7 +235,7 @@ fn facts(language: Language, Finding { row, host }: &Finding) -> String {
 
 fn trouble(language: Language, error: &crate::error::Error) -> Response {
     tracing::warn!("a link could not be used: {error}");
-    answer(
+    PAGE.answer(
         language,
         StatusCode::SERVICE_UNAVAILABLE,
         &say!(language, "Não foi possível", "This did not work"),
@@ -265,30 +246,4 @@ fn trouble(language: Language, error: &crate::error::Error) -> Response {
         ),
         "",
     )
-}
-
-fn answer(language: Language, status: StatusCode, heading: &str, text: &str, rest: &str) -> Response {
-    let tag = say!(language, "pt-BR", "en");
-    let (heading, text) = (html(heading), html(text));
-    let body = format!(
-        "<!doctype html><html lang=\"{tag}\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>Farol: {heading}</title>\
-         <style>{STYLE}</style></head><body><main><h1>{heading}</h1><p>{text}</p>{rest}</main></body></html>"
-    );
-    let fixed = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-    ];
-    let mut response = (status, body).into_response();
-    let headers = response.headers_mut();
-    for (name, value) in fixed {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    if let Ok(policy) = HeaderValue::from_str(&POLICY) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
-    headers.insert("x-robots-tag", HeaderValue::from_static("noindex, nofollow"));
-    response
 }

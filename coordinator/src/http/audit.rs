@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     app::App,
+    error::Error,
     record::{
         self, Place, RecordKey, Verdict,
         bundle::{Range, export, settled},
@@ -30,6 +31,8 @@ use crate::{
 
 /// For so long a verdict counts for whoever asks again.
 const FRESH: Duration = Duration::from_secs(5);
+/// An export is over by then.
+const LONGEST_EXPORT: Duration = Duration::from_secs(1800);
 /// Pieces of a bundle that wait for their reader.
 const PIECES: usize = 4;
 
@@ -175,7 +178,15 @@ pub(super) async fn bundle(State(app): State<App>, Query(query): Query<ExportQue
     let (to, mut pieces) = mpsc::channel(PIECES);
     let range = Range { from: query.from, until: query.until };
     let store = app.store.clone();
-    let task = tokio::spawn(async move { export(&store, &key, range, now, to).await });
+    let Some(turn) = app.sealing.exports.turn() else {
+        let detail = "the record is being exported already; try again when that has ended".to_owned();
+        return Err(Error::NotReady { code: "busy", detail }.into());
+    };
+    let task = tokio::spawn(async move {
+        let exported = tokio::time::timeout(LONGEST_EXPORT, export(&store, &key, range, now, to)).await;
+        drop(turn);
+        exported.unwrap_or_else(|_| Err(Error::Refused("the export took too long; export a part of it".to_owned())))
+    });
     // What cannot be exported at all is an answer of its own.
     let Some(first) = pieces.recv().await else {
         let exported = task.await.map_err(|error| ApiError::internal(&error.to_string()))?;

@@ -111,7 +111,7 @@ pub(super) async fn plan(
         reason: &new.reason,
         finding_id: new.finding_id.as_deref(),
     };
-    let row = app.plan(&operator.requester(), wanted).await?;
+    let row = app.plan(&operator, wanted).await?;
     let location = format!("/api/v1/actions/{}", row.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(actions::named(&app, row).await?)))
 }

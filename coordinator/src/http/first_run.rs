@@ -6,16 +6,10 @@
 
 use std::sync::LazyLock;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
-use data_encoding::BASE64;
+use axum::{body::Body, extract::State, http::StatusCode, response::Response};
 use farol_protocol::{Language, Timestamp};
 
-use super::{ack_page::STYLE, extract, problem::ApiError};
+use super::{extract, page::Page, problem::ApiError};
 use crate::{
     app::App,
     auth::Operator,
@@ -33,19 +27,9 @@ min-height:3rem;font:inherit;padding:.4rem .6rem;border:1px solid #8c959f;border
 const SCRIPT: &str = "if(location.hash.length>1){document.getElementById('token').value=location.hash.slice(1);\
 history.replaceState(null,'',location.pathname)}";
 
-static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let hash = |text: &str| BASE64.encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref());
-    format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; form-action 'self'; base-uri 'none'; \
-         frame-ancestors 'none'",
-        hash(&style()),
-        hash(SCRIPT)
-    )
-});
-
-fn style() -> String {
-    format!("{STYLE}{FORM_STYLE}")
-}
+static PAGE: LazyLock<Page> = LazyLock::new(|| Page::new(FORM_STYLE, Some(SCRIPT)));
+/// What is said once there is nothing to fill in.
+static PLAIN: LazyLock<Page> = LazyLock::new(|| Page::new("", None));
 
 /// What was sent, in the order of the form.
 #[derive(Default)]
@@ -128,7 +112,7 @@ pub(super) async fn make(State(app): State<App>, body: Body) -> Result<Response,
     let heading = say!(language, "Conta criada", "Account made");
     let name = &sent.name;
     let text = say!(language, "Entre no Farol como {name}.", "Sign in to Farol as {name}.");
-    Ok(page(language, StatusCode::CREATED, &heading, &text, ""))
+    Ok(PLAIN.answer(language, StatusCode::CREATED, &heading, &text, ""))
 }
 
 /// The fields of a form. Nothing of it stands in an error.
@@ -171,16 +155,13 @@ fn form(language: Language, status: StatusCode, name: &str, trouble: Option<&str
         ),
     ];
     let button = say!(language, "Criar a conta", "Make the account");
-    let rest = format!(
-        "<form method=\"post\">{}<button type=\"submit\">{button}</button></form><script>{SCRIPT}</script>",
-        fields.concat()
-    );
+    let rest = format!("<form method=\"post\">{}<button type=\"submit\">{button}</button></form>", fields.concat());
     let heading = say!(language, "A primeira conta", "The first account");
     let text = trouble.map_or_else(
         || say!(language, "Ela pode tudo, e cria as outras.", "It may do everything, and makes the others."),
         str::to_owned,
     );
-    page(language, status, &heading, &text, &rest)
+    PAGE.answer(language, status, &heading, &text, &rest)
 }
 
 fn gone(language: Language) -> Response {
@@ -190,32 +171,7 @@ fn gone(language: Language) -> Response {
         "Já existe uma conta, ou passou uma hora. Entre no Farol, ou rode `farol user add` no servidor.",
         "There is an account, or an hour has passed. Sign in to Farol, or run `farol user add` on the server."
     );
-    page(language, StatusCode::GONE, &heading, &text, "")
-}
-
-fn page(language: Language, status: StatusCode, heading: &str, text: &str, rest: &str) -> Response {
-    let tag = say!(language, "pt-BR", "en");
-    let (heading, text, style) = (html(heading), html(text), style());
-    let body = format!(
-        "<!doctype html><html lang=\"{tag}\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>Farol: {heading}</title>\
-         <style>{style}</style></head><body><main><h1>{heading}</h1><p>{text}</p>{rest}</main></body></html>"
-    );
-    let fixed = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-    ];
-    let mut response = (status, body).into_response();
-    let headers = response.headers_mut();
-    for (name, value) in fixed {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    if let Ok(policy) = HeaderValue::from_str(&POLICY) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
-    response
+    PLAIN.answer(language, StatusCode::GONE, &heading, &text, "")
 }
 
 #[cfg(test)]

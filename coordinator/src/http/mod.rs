@@ -31,6 +31,7 @@ mod notifications;
 mod openapi;
 mod operators;
 mod opn;
+mod page;
 pub(crate) mod permissions;
 mod problem;
 mod quiet;

@@ -107,6 +107,12 @@ pub(super) async fn change(
     Body(body): Body<AccountChange>,
 ) -> Answer<UserRow> {
     let user = app.store.user(&name).await?;
+    if user.name == operator.person() && (body.password.is_some() || body.reset_second_factor) {
+        return Err(Error::Refused(
+            "how you sign in yourself is changed under /api/v1/account, with your password".to_owned(),
+        )
+        .into());
+    }
     let password = match body.password {
         Some(new) => {
             password::check_new(&user.name, &new)?;

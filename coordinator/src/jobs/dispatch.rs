@@ -140,6 +140,11 @@ async fn hand(app: &App, mut row: ActionRow, host: &HostRow, now: Timestamp) -> 
         app.fleet.note_order(row.host, row.id);
         return Ok(());
     }
+    // Also what was sent before and waits for its host: the switch may have been set meanwhile.
+    if let Err(why) = app.switch.may_begin(&row, host) {
+        tracing::info!(action_id = %row.id, "an order does not leave: {why}");
+        return Ok(());
+    }
     fault::point("coordinator.hand.before");
     let handed = app.fleet.hand(&row, signatures);
     fault::point("coordinator.hand.after");

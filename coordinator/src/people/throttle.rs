@@ -114,7 +114,7 @@ impl Throttle {
         let key = (account.to_ascii_lowercase(), source.clone());
         let next = judge(attempts.get(&key).copied(), now)?;
         if attempts.len() >= REMEMBERED && !attempts.contains_key(&key) {
-            let oldest = attempts.iter().min_by_key(|(_, known)| known.last).map(|(key, _)| key.clone());
+            let oldest = attempts.iter().min_by_key(|(_, known)| (known.count, known.last)).map(|(key, _)| key.clone());
             attempts.retain(|known, at| now.since(at.last) < FORGOTTEN_MS && Some(known) != oldest.as_ref());
         }
         attempts.insert(key, next);
@@ -130,8 +130,14 @@ impl Throttle {
     /// Takes an attempt back that was not looked at.
     pub fn give_back(&self, account: &str, source: &Source) {
         let key = (account.to_ascii_lowercase(), source.clone());
-        if let Some(known) = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&key) {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = attempts.get_mut(&key).map(|known| {
             known.count = known.count.saturating_sub(1);
+            known.count
+        });
+        // What was never looked at takes nobody's place.
+        if left == Some(0) {
+            attempts.remove(&key);
         }
     }
 

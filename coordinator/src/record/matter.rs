@@ -147,7 +147,7 @@ impl Matter {
     #[must_use]
     pub fn has_decision(&self, doc: &ApprovalDoc) -> bool {
         self.actions.get(&doc.action_id).is_some_and(|act| {
-            act.decisions.iter().any(|one| one.actor == doc.approver && one.decision == doc.decision)
+            act.decisions.iter().any(|one| person(&one.actor) == doc.approver && one.decision == doc.decision)
         })
     }
 
@@ -163,9 +163,9 @@ impl Matter {
         match self.keys.get_mut(&doc.key_id) {
             Some(key) => {
                 key.seen = true;
-                let says = format!("key {} of {}", doc.public, doc.operator);
+                let says = ["key", "passkey"].map(|what| format!("{what} {} of {}", doc.public, doc.operator));
                 let revoked = key.revoked == doc.revoked_ms.is_some();
-                if key.detail != says || (self.is_whole && !revoked) {
+                if !says.contains(&key.detail) || (self.is_whole && !revoked) {
                     let entry = key.entry.clone();
                     let text = format!("key {} is not what entry {entry} says of it: it was changed", doc.key_id);
                     faults.push(Fault { entry: Some(entry), ..Fault::object("key_changed", object(), text) });
@@ -276,7 +276,7 @@ impl Matter {
             .get_mut(&doc.action_id)
             .into_iter()
             .flat_map(|act| &mut act.decisions)
-            .filter(|one| one.actor == doc.approver && !one.seen);
+            .filter(|one| person(&one.actor) == doc.approver && !one.seen);
         match of_them.next() {
             Some(one) => {
                 one.seen = true;
@@ -425,6 +425,11 @@ fn relying_parties(signature: &Signature) -> Vec<WebAuthn> {
     let domain = origin.split("://").nth(1).unwrap_or_default().split([':', '/']).next().unwrap_or_default();
     let starts = std::iter::once(0).chain(domain.match_indices('.').map(|(at, _)| at + 1));
     starts.map(|at| WebAuthn { rp_id: domain[at..].to_owned(), origin: origin.to_owned() }).collect()
+}
+
+/// Who decided: a token acts for the person it belongs to, as `PERSON/TOKEN`.
+fn person(actor: &str) -> &str {
+    actor.split_once('/').map_or(actor, |(person, _)| person)
 }
 
 #[cfg(test)]

@@ -32,6 +32,25 @@ pub struct Sealing {
     /// The last verdict and when it came; held while one is made, so that one
     /// is made at a time.
     pub(crate) verified: tokio::sync::Mutex<Option<(tokio::time::Instant, Verdict)>>,
+    pub(crate) exports: Exports,
+}
+
+/// Whose turn it is to take the record along: an export holds what it reads
+/// from, so there is one at a time.
+#[derive(Debug, Clone)]
+pub(crate) struct Exports(std::sync::Arc<tokio::sync::Semaphore>);
+
+impl Default for Exports {
+    fn default() -> Self {
+        Self(std::sync::Arc::new(tokio::sync::Semaphore::new(1)))
+    }
+}
+
+impl Exports {
+    /// The turn, if nobody has it.
+    pub(crate) fn turn(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        std::sync::Arc::clone(&self.0).try_acquire_owned().ok()
+    }
 }
 
 impl Sealing {

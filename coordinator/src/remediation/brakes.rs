@@ -5,6 +5,7 @@ use std::sync::{PoisonError, RwLock};
 use farol_protocol::{RiskClass, Timestamp};
 
 use crate::{
+    action::State,
     app::Shared,
     auth::Operator,
     error::{Error, Result},
@@ -50,7 +51,7 @@ impl Switch {
             Some(action) => Err(Error::NotReady {
                 code: "host_halted",
                 detail: format!(
-                    "action {action} changed `{0}` and could not be undone; look at the host, then \
+                    "action {action} may have left `{0}` half changed; look at the host, then \
                      `farol hosts resume {0}`",
                     host.name
                 ),
@@ -73,7 +74,8 @@ impl Shared {
         tracing::warn!(by = by.name(), "all execution is stopped");
         for row in self.store.open_actions().await? {
             if row.class > RiskClass::R0
-                && self.fleet.has_order(row.host, row.id)
+                // Also of a host that is away: it is asked when it is back.
+                && matches!(row.state, State::Sent | State::Accepted)
                 && let Err(error) = self.cancel(by, row.id, comment).await
             {
                 tracing::warn!(action_id = %row.id, "an action could not be cancelled: {error}");

@@ -19,7 +19,7 @@ use super::{Proposal, proposal_note, ready, takes};
 use crate::{
     action::State,
     app::Shared,
-    auth::Requester,
+    auth::Operator,
     error::{Error, Result},
     events::Noun,
     store::{actions::ActionRow, hosts::HostRow},
@@ -52,7 +52,7 @@ impl Shared {
     /// No such entry, host or finding, the parameters do not fit, the host is
     /// away, its policy does not allow a step, something that must hold does
     /// not, or the store failed.
-    pub async fn plan(&self, by: &Requester, wanted: Wanted<'_>) -> Result<ActionRow> {
+    pub async fn plan(&self, by: &Operator, wanted: Wanted<'_>) -> Result<ActionRow> {
         let catalogue = self.catalogue.get();
         let entry = catalogue.entry(wanted.entry)?;
         let (mut params, _) = entry.fill(wanted.params)?;
@@ -74,17 +74,23 @@ impl Shared {
                 detail: format!("the agent of `{}` did not say what it saw; update it", host.name),
             });
         };
-        let failed = steps.iter().find(|step| step.phase == Phase::Validate && step.state != FinalState::Done);
-        if let Some(step) = failed {
+        if let Some(step) = steps.iter().find(|step| step.state != FinalState::Done) {
             let why = step.detail.clone().unwrap_or_else(|| step.stdout.clone());
-            return Err(Error::NotReady {
-                code: "validation_failed",
-                detail: format!("what must hold first does not on `{}` (`{}`): {why}", host.name, step.id),
+            return Err(if step.phase == Phase::Validate {
+                Error::NotReady {
+                    code: "validation_failed",
+                    detail: format!("what must hold first does not on `{}` (`{}`): {why}", host.name, step.id),
+                }
+            } else {
+                Error::NotReady {
+                    code: "look_failed",
+                    detail: format!("what `{}` would change on `{}` could not be seen: {why}", step.id, host.name),
+                }
             });
         }
         expect(&mut params, &seen);
         let proposal = Proposal {
-            by,
+            by: &by.requester(),
             host: (host.key, &host.id),
             kind: ActionKind::RemediationRun,
             params,
@@ -103,7 +109,7 @@ impl Shared {
     }
 
     /// Looks at the host now. A look only reads, so nobody has to agree.
-    async fn look(&self, by: &Requester, host: &HostRow, params: &Value, wanted: Wanted<'_>) -> Result<ActionRow> {
+    async fn look(&self, by: &Operator, host: &HostRow, params: &Value, wanted: Wanted<'_>) -> Result<ActionRow> {
         if !self.fleet.online(host.key) {
             return Err(Error::NotReady {
                 code: "host_offline",
@@ -114,7 +120,7 @@ impl Shared {
             });
         }
         let proposal = Proposal {
-            by,
+            by: &by.requester(),
             host: (host.key, &host.id),
             kind: ActionKind::RemediationLook,
             params: params.clone(),
@@ -129,7 +135,7 @@ impl Shared {
         self.store.propose(&action, None).await?;
         self.store.let_run(action.id, Timestamp::now()).await?;
         self.wake.dispatch.look_at(host.key);
-        let row = self.ended(action.id, host).await?;
+        let row = self.ended(by, action.id, host).await?;
         if row.state == State::Done {
             return Ok(row);
         }
@@ -138,7 +144,7 @@ impl Shared {
         Err(Error::NotReady { code, detail: format!("`{}` could not be looked at: {why}", host.name) })
     }
 
-    async fn ended(&self, id: ActionId, host: &HostRow) -> Result<ActionRow> {
+    async fn ended(&self, by: &Operator, id: ActionId, host: &HostRow) -> Result<ActionRow> {
         let deadline = Instant::now() + LOOK_LIMIT;
         loop {
             let row = self.store.action(id).await?;
@@ -146,6 +152,10 @@ impl Shared {
                 return Ok(row);
             }
             if Instant::now() >= deadline {
+                // It must not take the host's turn when nobody waits for it any more.
+                if let Err(error) = self.cancel(by, id, "the plan is not waited for any more").await {
+                    tracing::warn!(action_id = %id, "a look could not be cancelled: {error}");
+                }
                 let detail = format!("`{}` has not answered within a minute; plan again", host.name);
                 return Err(Error::NotReady { code: "look_timeout", detail });
             }

@@ -1,12 +1,13 @@
 //! What keeps orders from leaving, whoever approved them: the switch that stops
 //! all execution, and hosts on which a change could not be undone.
 
-use farol_protocol::{ActionId, Timestamp, action::Outcome, remediation::Verdict};
+use farol_protocol::{ActionId, ActionKind, Timestamp, action::Outcome, remediation::Verdict};
 use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 
 use super::{Store, actions::ActionRow, audit, hosts::HostRow};
 use crate::{
+    action::State,
     auth::Operator,
     error::{Error, Result, StoreContext as _},
 };
@@ -86,7 +87,8 @@ impl Store {
 /// Halts the host of an action whose change could not be undone, in the
 /// transaction of its outcome.
 pub(super) async fn halt(connection: &mut AnyConnection, row: &ActionRow, now: Timestamp) -> Result<()> {
-    if !row.outcome.as_ref().is_some_and(is_left_half_done) {
+    let unknown = row.kind == ActionKind::RemediationRun && row.state == State::Interrupted;
+    if !unknown && !row.outcome.as_ref().is_some_and(is_left_half_done) {
         return Ok(());
     }
     let id = row.id.to_string();
@@ -99,7 +101,7 @@ pub(super) async fn halt(connection: &mut AnyConnection, row: &ActionRow, now: T
     if done.rows_affected() == 0 {
         return Ok(());
     }
-    let detail = "a change could not be undone; nothing more begins on its host until a person says so";
+    let detail = "a change may be half done; nothing more begins on its host until a person says so";
     let entry =
         audit::NewEntry { at: now, actor: "farol", verb: "action.host_halted", object: ("action", &id), detail };
     audit::insert(connection, entry).await

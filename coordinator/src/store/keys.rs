@@ -94,6 +94,7 @@ impl Store {
         if changed.rows_affected() == 0 {
             return Err(Error::NotFound { what: "key that is in use", id: key_id.to_owned() });
         }
+        super::passkeys::end_by_key(&mut write, key_id, now).await?;
         let entry =
             audit::NewEntry { at: now, actor: by.name(), verb: "key.revoked", object: ("key", key_id), detail: "" };
         audit::insert(&mut write, entry).await?;

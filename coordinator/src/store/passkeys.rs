@@ -3,6 +3,7 @@
 
 use farol_protocol::{Timestamp, signing::PublicKey};
 use serde::Serialize;
+use sqlx::AnyConnection;
 
 use super::{Store, audit, word};
 use crate::{
@@ -192,4 +193,43 @@ impl Store {
         super::people::end_sessions(&mut write, user, own, now).await?;
         write.commit().await
     }
+}
+
+/// Ends the passkey that a signing key is, and the sessions of its owner: whoever
+/// takes the key away means the person's way in too.
+pub(super) async fn end_by_key(connection: &mut AnyConnection, key: &str, now: Timestamp) -> Result<()> {
+    let user: Option<(String,)> =
+        sqlx::query_as("update passkey set revoked_ms = $2 where key_id = $1 and revoked_ms is null returning user_id")
+            .bind(key)
+            .bind(now.as_ms())
+            .fetch_optional(&mut *connection)
+            .await
+            .context("revoke the passkey")?;
+    if let Some((user,)) = user {
+        super::people::end_sessions(connection, &user, None, now).await?;
+    }
+    Ok(())
+}
+
+/// Ends every passkey of an account, with the signing keys that they are.
+pub(super) async fn end_all(connection: &mut AnyConnection, by: &Operator, user: &str, now: Timestamp) -> Result<()> {
+    let keys: Vec<(String,)> =
+        sqlx::query_as("update passkey set revoked_ms = $2 where user_id = $1 and revoked_ms is null returning key_id")
+            .bind(user)
+            .bind(now.as_ms())
+            .fetch_all(&mut *connection)
+            .await
+            .context("revoke the passkeys")?;
+    for (key,) in keys {
+        sqlx::query("update operator_key set revoked_ms = $2 where key_id = $1 and revoked_ms is null")
+            .bind(&key)
+            .bind(now.as_ms())
+            .execute(&mut *connection)
+            .await
+            .context("revoke the key")?;
+        let object = ("key", key.as_str());
+        let entry = audit::NewEntry { at: now, actor: by.name(), verb: "key.revoked", object, detail: "a passkey" };
+        audit::insert(connection, entry).await?;
+    }
+    Ok(())
 }

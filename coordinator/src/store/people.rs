@@ -300,7 +300,8 @@ impl Store {
         if change.reset_second_factor {
             update.push(", totp = null, totp_confirmed_ms = null, totp_step = 0");
             forget_recovery_codes(&mut write, &user.id).await?;
-            said.push("no second factor any more".to_owned());
+            super::passkeys::end_all(&mut write, by, &user.id, now).await?;
+            said.push("no second factor and no passkey any more".to_owned());
         }
         if said.is_empty() {
             return Ok(user);

@@ -55,6 +55,8 @@ pub(crate) struct Apply {
     /// What the approver saw, where the plan says so too.
     pub(crate) seen_sha256: Option<Option<String>>,
     pub(crate) mode: Option<u32>,
+    /// Whether the policy lets the file be read, so that a look may tell what is in it.
+    pub(crate) readable: bool,
     pub(crate) action_id: ActionId,
     pub(crate) files: PathBuf,
 }
@@ -101,7 +103,7 @@ impl Apply {
             let old = found.as_ref().map_or(&[][..], |found| &found.content);
             let new = apply.content(old)?;
             Ok(FileOutcome {
-                patch: patch::between(&apply.path, old, &new),
+                patch: if apply.readable { patch::between(&apply.path, old, &new) } else { None },
                 before_sha256: found.as_ref().map(|found| found.sha256.clone()),
                 after_sha256: Some(sha256(&new)),
                 path: apply.path,

@@ -40,6 +40,7 @@ impl Host {
 
     fn apply(&self, path: &str, expected: Option<&str>, content: &str) -> Apply {
         Apply {
+            readable: true,
             path: path.to_owned(),
             patch: None,
             content: Some(content.to_owned()),

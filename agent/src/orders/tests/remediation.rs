@@ -271,6 +271,8 @@ async fn a_look_tells_what_is_there_and_what_would_change_and_changes_nothing() 
         ("before", "validate", json!({"check": {"probe": {"load": {"critical": 100_000}}}})),
         ("write", "modify", site.apply(None)),
         ("go", "modify", effect("service.control", json!({"service": "fine", "verb": "restart"}))),
+        // What it will find is what the step before leaves.
+        ("again", "modify", effect("service.control", json!({"service": "fine", "verb": "stop"}))),
         ("ran", "modify", sh(&format!("touch {}.ran", site.file))),
         ("after", "verify", site.says("new")),
         ("back", "rollback", restore()),
@@ -295,6 +297,35 @@ async fn a_look_tells_what_is_there_and_what_would_change_and_changes_nothing() 
     assert_eq!(result.reason, Some(ReasonCode::PreStateChanged));
     let stray = Plan { pre_state: json!({"steps": {"gone": {"service_active": true}}}), ..run_of(&steps) };
     assert_eq!(site.host.refused(&stray).await, ReasonCode::InvalidPlan);
+}
+
+#[tokio::test]
+async fn a_look_tells_nothing_of_a_file_that_the_policy_does_not_let_be_read() {
+    let mut site = Site::new(Some("secret\n")).await;
+    let policy = site.host.folder.path().join("policy.yaml");
+    let text = fs::read_to_string(&policy).expect("there");
+    let (before, paths) = text.split_once("paths: {read: ").expect("paths");
+    let write = paths.split_once(", write").expect("write").1;
+    fs::write(&policy, format!("{before}paths: {{write{write}")).expect("written");
+    let steps = [("write", "modify", site.apply(None)), ("up", "verify", sh("true"))];
+    let look = Plan { risk_class: RiskClass::R0, ..remediation(ActionKind::RemediationLook, &steps) };
+    let result = site.host.run(&look).await;
+    let told = serde_json::to_string(&result).expect("JSON");
+    assert!(told.contains(&sha256("secret\n")) && !told.contains("secret"), "{told}");
+}
+
+#[tokio::test]
+async fn what_could_not_be_asked_contradicts_nothing() {
+    let mut site = Site::new(Some("old\n")).await;
+    let missing = effect("command.exec", json!({"command": "/no/such/program"}));
+    let plan = run_of(&[
+        ("write", "modify", site.apply(Some("old\n"))),
+        ("after", "verify", missing),
+        ("back", "rollback", restore()),
+    ]);
+    let result = site.host.run(&plan).await;
+    assert_eq!((result.state, verdict(&result)), (FinalState::Done, Some(Verdict::Inconclusive)), "{result:?}");
+    assert_eq!(site.content().as_deref(), Some("new\n"));
 }
 
 #[tokio::test]

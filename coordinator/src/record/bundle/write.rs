@@ -15,8 +15,10 @@ use crate::{
 
 /// Links of a file.
 const LINKS: i64 = 5000;
-/// Rows of other files.
-const ROWS: i64 = 500;
+/// Rows of other files, each with all that an action left at most.
+const ROWS: i64 = 50;
+/// How long a piece waits for whoever takes it.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Artifacts that are read at once, each with its content.
 const ARTIFACTS: i64 = 50;
 
@@ -233,7 +235,13 @@ impl Out {
 
     async fn send(&mut self) -> Result<()> {
         let piece = std::mem::take(self.builder.get_mut());
-        self.to.send(piece).await.map_err(|_| Error::Refused("nobody takes the bundle any more".to_owned()))
+        // A reader that stands still holds what it reads from, and with it the log of what is written meanwhile.
+        match tokio::time::timeout(PATIENCE, self.to.send(piece)).await {
+            Ok(sent) => sent.map_err(|_| Error::Refused("nobody takes the bundle any more".to_owned())),
+            Err(_) => {
+                Err(Error::Refused("the bundle is taken too slowly; export it again, or a part of it".to_owned()))
+            }
+        }
     }
 }
 
