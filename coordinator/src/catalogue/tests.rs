@@ -74,7 +74,7 @@ fn a_parameter_that_is_missing_unknown_or_out_of_its_bounds_is_named() {
     assert!(says("guest.start", json!({"vmid": "all"})).contains("whole number"));
     let (params, _) =
         catalogue.entry("guest.start").expect("there").fill(&given(json!({"vmid": "104"}))).expect("planned");
-    assert_eq!(params["steps"][0]["work"]["effect"]["params"]["args"], json!(["status", "104"]));
+    assert_eq!(params["steps"][0]["work"]["effect"]["params"]["args"], json!(["-n", "/usr/sbin/qm", "status", "104"]));
 }
 
 #[test]
